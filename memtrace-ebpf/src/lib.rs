@@ -1,2 +1,213 @@
-//! Wire records shared by kernel side and userspace.
+//! The wire: every record, kind and counter that the kernel side sends and userspace reads.
+//!
+//! Records are little fixed-size structs behind a common [`Head`], padded by hand so that no byte
+//! is uninitialised. There are no enums, bools or options on the wire: a reader matches integers
+//! and treats what it does not know as an error.
 #![cfg_attr(target_arch = "bpf", no_std)]
+
+use core::mem::{align_of, size_of};
+
+/// What follows a [`Head`].
+pub mod kind {
+    /// A [`FaultHead`](crate::FaultHead) and then `count` entries of 8 bytes.
+    pub const FAULTS: u16 = 1;
+    /// A [`CallRecord`](crate::CallRecord).
+    pub const CALL: u16 = 2;
+    /// A [`LifeRecord`](crate::LifeRecord).
+    pub const LIFE: u16 = 3;
+}
+
+/// The system call of a [`CallRecord`], in `head.detail`; what its `args` hold.
+pub mod call {
+    /// `madvise(start, len, behavior)`.
+    pub const MADVISE: u16 = 1;
+    /// `process_madvise`, one record a range: pidfd, start, len, behavior,
+    /// index of the range | number of ranges << 32, bytes in the ranges before it.
+    pub const PROCESS_MADVISE: u16 = 2;
+    /// `mmap(addr, len, prot, flags, fd, offset)`; `ret` is the address.
+    pub const MMAP: u16 = 3;
+    /// `munmap(addr, len)`.
+    pub const MUNMAP: u16 = 4;
+    /// `mremap(addr, old_len, new_len, flags, new_addr)`; `ret` is the address.
+    pub const MREMAP: u16 = 5;
+    /// `brk(addr)`; `ret` is the break afterwards.
+    pub const BRK: u16 = 6;
+}
+
+/// Bits of `head.count` in a [`CallRecord`].
+pub mod call_flag {
+    /// The call was already running when tracing began (or the join map was full): no arguments, no enter stamp.
+    pub const NO_ENTER: u32 = 1;
+    /// The thread died inside the call: no result, no exit stamp.
+    pub const NO_EXIT: u32 = 2;
+    /// The iovec of a `process_madvise` could not be read: no range.
+    pub const NO_RANGE: u32 = 4;
+}
+
+/// The event of a [`LifeRecord`], in `head.detail`.
+pub mod life {
+    /// A new process (not a thread): `a` is its pid, `b` the clone flags.
+    pub const FORK: u16 = 1;
+    /// A successful exec: `comm` is the new name.
+    pub const EXEC: u16 = 2;
+    /// A thread's end: `a` is its exit code as wait(2) gives it, `b` one of [`group`](crate::group).
+    pub const EXIT: u16 = 3;
+}
+
+/// Whether the thread of a [`life::EXIT`] was its process's last.
+pub mod group {
+    /// Other threads live on.
+    pub const ALIVE: u64 = 0;
+    /// It was the last one.
+    pub const DEAD: u64 = 1;
+    /// The kernel's BTF was not available to tell.
+    pub const UNKNOWN: u64 = 2;
+}
+
+/// Begins every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// One of [`kind`].
+    pub kind: u16,
+    /// One of [`call`] or [`life`]; 0 for faults.
+    pub detail: u16,
+    /// Faults: the number of entries. Calls: bits of [`call_flag`].
+    pub count: u32,
+    /// The process (thread group) in the namespace the filter works in.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+}
+
+/// Faults of one thread, in order, all within one epoch.
+///
+/// `count` entries of 8 bytes follow: the page's address, with the low bits of the
+/// x86 error code in the place of the page offset ([`fault_bits`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultHead {
+    pub head: Head,
+    /// How many address-space calls of traced processes had ended before the first of these faults.
+    pub epoch: u64,
+    /// CLOCK_MONOTONIC at the first fault.
+    pub time_ns: u64,
+}
+
+/// The fault record as sent today: one fault each.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OneFault {
+    pub fault: FaultHead,
+    pub entry: u64,
+}
+
+/// The error-code bits in a fault entry (x86: arch/x86/include/asm/trap_pf.h).
+pub mod fault_bits {
+    /// The page was mapped: a protection fault.
+    pub const PRESENT: u64 = 1;
+    pub const WRITE: u64 = 2;
+    /// User mode; clear when the kernel touched the user's address itself.
+    pub const USER: u64 = 4;
+    pub const INSTRUCTION: u64 = 16;
+    /// All the bits of an entry that are not address.
+    pub const MASK: u64 = 0xfff;
+}
+
+/// One call, or one range of a `process_madvise`, joined from its enter and its exit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallRecord {
+    pub head: Head,
+    /// CLOCK_MONOTONIC at entry; with [`call_flag::NO_ENTER`], at exit.
+    pub enter_ns: u64,
+    /// CLOCK_MONOTONIC at exit; with [`call_flag::NO_EXIT`], at the thread's end.
+    pub exit_ns: u64,
+    /// As in [`FaultHead`], at exit.
+    pub epoch: u64,
+    /// What the call returned; a negative errno on failure.
+    pub ret: i64,
+    pub args: [u64; 6],
+}
+
+/// A process begins, changes its image or ends.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LifeRecord {
+    pub head: Head,
+    pub time_ns: u64,
+    pub a: u64,
+    pub b: u64,
+    pub comm: [u8; 16],
+}
+
+/// A call that has entered and not exited, as kept in the join map under its tid.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    pub enter_ns: u64,
+    /// One of [`call`].
+    pub call: u32,
+    pub pid: u32,
+    pub args: [u64; 6],
+}
+
+/// Per-CPU totals, kept apart from the stream: for each class, seen must equal delivered + lost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub faults_seen: u64,
+    pub faults_lost: u64,
+    pub calls_seen: u64,
+    pub calls_lost: u64,
+    pub lives_seen: u64,
+    pub lives_lost: u64,
+    /// Calls whose arguments are lost because the join map was full.
+    pub join_overflow: u64,
+    /// Children that are not traced because the map of targets was full.
+    pub targets_overflow: u64,
+}
+
+/// What userspace changes while the programs run.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Non-zero: no program records anything more.
+    pub stopped: u32,
+    /// How many processes are in the map of targets beside the constant one.
+    pub followed: u32,
+    /// Non-zero once the process of the constant has ended, so that its pid can be reused.
+    pub target_gone: u32,
+    pub pad: u32,
+    /// Calls of traced processes that have ended.
+    pub epoch: u64,
+}
+
+/// How a process came to be in the map of targets.
+pub mod followed {
+    /// Named by the user, or a child under `-f`: stays through exec.
+    pub const OWN: u32 = 1;
+    /// Shares a target's mm (vfork, CLONE_VM) and is dropped at its exec.
+    pub const BORROWED_MM: u32 = 2;
+}
+
+/// Threads that may be inside a traced call at once before a call is counted as lost.
+pub const JOIN_ENTRIES: u32 = 16 * 1024;
+/// Processes that may be traced at once.
+pub const TARGET_ENTRIES: u32 = 16 * 1024;
+/// Ranges of one `process_madvise` that are read (the kernel's own bound: UIO_MAXIOV).
+pub const MAX_RANGES: u32 = 1024;
+
+const _: () = {
+    assert!(size_of::<Head>() == 16);
+    assert!(size_of::<FaultHead>() == 32);
+    assert!(size_of::<OneFault>() == 40);
+    assert!(size_of::<CallRecord>() == 96);
+    assert!(size_of::<LifeRecord>() == 56);
+    assert!(size_of::<Pending>() == 64);
+    assert!(size_of::<Counters>() == 64);
+    assert!(size_of::<Control>() == 24);
+    // The ring buffer aligns records to 8 bytes; nothing may need more.
+    assert!(align_of::<CallRecord>() == 8 && align_of::<OneFault>() == 8);
+    assert!(align_of::<LifeRecord>() == 8);
+};

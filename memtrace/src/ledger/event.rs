@@ -1,0 +1,257 @@
+//! Everything the ledger can be told: calls, faults, lifecycle, mappings and samples, each with its time.
+
+use std::sync::Arc;
+
+use super::advice::Advice;
+
+/// One thing that happened. All times are CLOCK_MONOTONIC in nanoseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A process comes under trace.
+    Begin(Begin),
+    /// What a process has mapped at this moment.
+    Mappings(Mappings),
+    /// Which folio sizes the kernel may use.
+    Folios(Folios),
+    Fork(Fork),
+    Exec(Exec),
+    Exit(Exit),
+    /// The moment a call entered the kernel; the call is known whole.
+    Enter(Arc<Call>),
+    /// The moment it came back.
+    Leave(Arc<Call>),
+    Fault(Fault),
+    Sample(Sample),
+    /// Running totals of what could not be delivered.
+    Lost(Lost),
+}
+
+impl Event {
+    /// Where the event stands in time.
+    pub fn at_ns(&self) -> u64 {
+        match self {
+            Self::Begin(e) => e.at_ns,
+            Self::Mappings(e) => e.at_ns,
+            Self::Folios(e) => e.at_ns,
+            Self::Fork(e) => e.at_ns,
+            Self::Exec(e) => e.at_ns,
+            Self::Exit(e) => e.at_ns,
+            Self::Enter(call) => call.enter_ns,
+            Self::Leave(call) => call.exit_ns,
+            Self::Fault(e) => e.at_ns,
+            Self::Sample(e) => e.at_ns,
+            Self::Lost(e) => e.at_ns,
+        }
+    }
+}
+
+/// A process comes under trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub comm: String,
+    /// True for a process that we launch: what it does before its first exec is ours, not its own.
+    pub before_exec: bool,
+}
+
+/// What a process has mapped, as /proc/PID/maps showed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mappings {
+    pub at_ns: u64,
+    pub pid: u32,
+    /// True right after an exec: nothing of it was populated by anyone before.
+    pub fresh: bool,
+    /// The program break, where known (the end of `[heap]`).
+    pub heap_end: Option<u64>,
+    pub list: Vec<(std::ops::Range<u64>, Mapping)>,
+}
+
+/// What a mapping is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub kind: MappingKind,
+    pub shared: bool,
+    /// MADV_HUGEPAGE is in force.
+    pub huge_advised: bool,
+    /// The file's name, or the name the program gave an anonymous mapping. Not escaped.
+    pub name: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MappingKind {
+    Heap,
+    Stack,
+    Anon,
+    File,
+    /// vdso, vvar and the like.
+    Special,
+}
+
+impl MappingKind {
+    /// The word shown for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Heap => "heap",
+            Self::Stack => "stack",
+            Self::Anon => "anon",
+            Self::File => "file",
+            Self::Special => "special",
+        }
+    }
+}
+
+/// Which folios larger than a page the kernel may give anonymous memory of one process
+/// (mm/huge_memory.c: /sys/kernel/mm/transparent_hugepage, and prctl PR_SET_THP_DISABLE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folios {
+    pub at_ns: u64,
+    pub pid: u32,
+    /// The largest folio that any anonymous mapping may get, in bytes.
+    pub any_bytes: u64,
+    /// The largest folio that one advised MADV_HUGEPAGE may get, in bytes.
+    pub advised_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fork {
+    pub at_ns: u64,
+    pub parent_pid: u32,
+    pub pid: u32,
+    /// CLONE_VM: one address space for both.
+    pub shares_vm: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub comm: String,
+    /// False where the process is not followed past this exec (a CLONE_VM child without -f).
+    pub followed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub at_ns: u64,
+    pub pid: u32,
+    /// As wait(2) gives it, where known.
+    pub status: Option<i32>,
+}
+
+/// A call that changes the address space. `addr` and lengths are as the program passed them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub pid: u32,
+    pub tid: u32,
+    pub enter_ns: u64,
+    pub exit_ns: u64,
+    /// A negative errno on failure; None where the thread died inside the call.
+    pub ret: Option<i64>,
+    pub op: Op,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    Madvise {
+        advice: Advice,
+        addr: u64,
+        len: u64,
+    },
+    /// One range of a process_madvise.
+    ProcessMadvise {
+        /// Whose memory; None where the pidfd could not be resolved any more.
+        target_pid: Option<u32>,
+        advice: Advice,
+        /// Address and length; None where the iovec could not be read.
+        range: Option<(u64, u64)>,
+        index: u32,
+        ranges: u32,
+        /// Bytes in the ranges before this one.
+        before_bytes: u64,
+    },
+    Mmap {
+        addr: u64,
+        len: u64,
+        prot: u32,
+        flags: u32,
+        fd: i32,
+        /// The file's name, if it could still be read.
+        name: Option<Arc<str>>,
+    },
+    Munmap {
+        addr: u64,
+        len: u64,
+    },
+    Mremap {
+        addr: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: u32,
+        new_addr: u64,
+    },
+    Brk {
+        addr: u64,
+    },
+    /// The call was under way when tracing began: which syscall, and nothing more.
+    Unseen {
+        syscall: &'static str,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Access {
+    Read,
+    Write,
+    Exec,
+}
+
+impl Access {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+/// One page fault at a user address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub tid: u32,
+    /// The page's address.
+    pub addr: u64,
+    /// The page was mapped; the access was not allowed.
+    pub present: bool,
+    pub access: Access,
+    /// The kernel touched the user's address itself (read(2) into it, say).
+    pub by_kernel: bool,
+}
+
+/// RSS as /proc showed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub rss_bytes: u64,
+    /// LazyFree of smaps_rollup and the Rss of that same read, where it was read.
+    pub lazyfree: Option<LazySample>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LazySample {
+    pub lazyfree_bytes: u64,
+    pub rss_bytes: u64,
+}
+
+/// Running totals of records that did not reach userspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    pub at_ns: u64,
+    pub calls: u64,
+    pub faults: u64,
+    pub lifecycle: u64,
+}

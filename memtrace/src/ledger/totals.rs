@@ -1,0 +1,200 @@
+//! The running totals of one address space: calls by advice, unmaps, maps and faults by class.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::advice::Advice;
+
+/// Why a page fault happened, as far as the events tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultClass {
+    FirstTouch,
+    RefaultDontneed,
+    RefaultFree,
+    RefaultOther,
+    Cow,
+    SwapIn,
+    File,
+    Unknown,
+}
+
+impl FaultClass {
+    pub const ALL: [Self; 8] = [
+        Self::FirstTouch,
+        Self::RefaultDontneed,
+        Self::RefaultFree,
+        Self::RefaultOther,
+        Self::Cow,
+        Self::SwapIn,
+        Self::File,
+        Self::Unknown,
+    ];
+
+    pub fn is_refault(self) -> bool {
+        matches!(
+            self,
+            Self::RefaultDontneed | Self::RefaultFree | Self::RefaultOther
+        )
+    }
+}
+
+/// How a byte figure came about, from the strongest to the weakest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Basis {
+    #[default]
+    Exact,
+    Measured,
+    Derived,
+    LowerBound,
+}
+
+impl Basis {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Measured => "measured",
+            Self::Derived => "derived",
+            Self::LowerBound => "lower_bound",
+        }
+    }
+}
+
+/// Faults of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassTotals {
+    pub faults: u64,
+    pub bytes: u64,
+    pub basis: Basis,
+}
+
+/// All faults of one address space.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FaultTotals {
+    /// Every fault; the classes and `zero_page_writes` add up to it.
+    pub total: u64,
+    classes: [ClassTotals; FaultClass::ALL.len()],
+    /// First writes to a page that a read had mapped to the zero page: the read was counted
+    /// in its class, the write adds its bytes there and no second fault.
+    pub zero_page_writes: u64,
+    /// Faults whose class rests on an order that the stamps could not settle. A subset of the others.
+    pub ambiguous: u64,
+}
+
+impl FaultTotals {
+    pub fn class(&self, class: FaultClass) -> &ClassTotals {
+        &self.classes[class as usize]
+    }
+
+    pub(super) fn class_mut(&mut self, class: FaultClass) -> &mut ClassTotals {
+        &mut self.classes[class as usize]
+    }
+
+    /// All refaults, whatever the advice.
+    pub fn refaults(&self) -> ClassTotals {
+        let mut sum = ClassTotals::default();
+        for class in FaultClass::ALL.into_iter().filter(|c| c.is_refault()) {
+            let one = self.class(class);
+            sum.faults += one.faults;
+            sum.bytes += one.bytes;
+            sum.basis = sum.basis.max(one.basis);
+        }
+        sum
+    }
+
+    /// The weakest basis of any class that has faults.
+    pub fn basis(&self) -> Basis {
+        self.classes.iter().map(|c| c.basis).max().unwrap_or_default()
+    }
+
+    /// The bytes of all classes.
+    pub fn bytes(&self) -> u64 {
+        self.classes.iter().map(|c| c.bytes).sum()
+    }
+}
+
+/// Times from a release to its refault. Two significant digits; None until there is one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ages(Option<Box<Histogram<u32>>>);
+
+impl Ages {
+    pub(super) fn record(&mut self, age_ns: u64) {
+        let histogram = self.0.get_or_insert_with(|| {
+            // Two digits is the precision shown; the range grows by itself to any age.
+            let mut histogram = Histogram::new(2).expect("2 is a valid precision");
+            histogram.auto(true);
+            Box::new(histogram)
+        });
+        histogram.saturating_record(age_ns);
+    }
+
+    /// The age that `quantile` (0 to 1) of the refaults do not exceed, in nanoseconds.
+    pub fn quantile_ns(&self, quantile: f64) -> Option<u64> {
+        Some(self.0.as_ref()?.value_at_quantile(quantile))
+    }
+}
+
+/// Calls that give memory back, of one kind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReleaseTotals {
+    pub calls: u64,
+    pub failed: u64,
+    pub partial: u64,
+    /// Page-rounded bytes that the calls were applied to.
+    pub requested_bytes: u64,
+    /// Bytes that were resident and were dropped or newly marked; None until measured or derived.
+    pub released_bytes: Option<u64>,
+    pub refaults: u64,
+    pub refaulted_bytes: u64,
+    pub ages: Ages,
+}
+
+/// Calls that add memory, of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapTotals {
+    pub calls: u64,
+    pub failed: u64,
+    pub bytes: u64,
+}
+
+/// How mappings end.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UnmapTotals {
+    pub munmap: ReleaseTotals,
+    /// MAP_FIXED over pages that were mapped.
+    pub map_fixed: ReleaseTotals,
+    pub mremap: ReleaseTotals,
+    pub brk: ReleaseTotals,
+}
+
+/// Calls that map, by syscall.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapCalls {
+    pub mmap: MapTotals,
+    pub brk: MapTotals,
+    pub mremap: MapTotals,
+}
+
+/// Everything counted for one address space.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    pub advice: BTreeMap<Advice, ReleaseTotals>,
+    pub unmap: UnmapTotals,
+    pub map: MapCalls,
+    pub faults: FaultTotals,
+    /// Calls that were under way when tracing began, whose range is not known.
+    pub unseen_calls: u64,
+}
+
+/// What is known of RSS over the trace; each None where it was never read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RssHistory {
+    pub start_bytes: Option<u64>,
+    pub last_bytes: Option<u64>,
+    pub last_at_ns: Option<u64>,
+    /// The highest of the samples.
+    pub peak_bytes: Option<u64>,
+    pub lazyfree_bytes: Option<u64>,
+    pub effective_bytes: Option<u64>,
+    pub lazyfree_at_ns: Option<u64>,
+}

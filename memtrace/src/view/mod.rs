@@ -1,0 +1,139 @@
+//! What is shown, as plain data: the outputs turn these into text or JSON and decide nothing.
+
+use std::sync::Arc;
+
+use crate::ledger::event::{Access, Call, Lost, Mapping};
+use crate::ledger::totals::{FaultClass, RssHistory, Totals};
+
+/// What is traced and how, known once everything is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub version: String,
+    pub kernel: String,
+    pub arch: String,
+    pub page_bytes: u64,
+    /// RFC 3339.
+    pub started_at: String,
+    pub fault_source: &'static str,
+    pub targets: Vec<Target>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub pid: u32,
+    pub comm: String,
+    /// The path of the executable, where readable. Not escaped.
+    pub exe: Option<String>,
+    /// The allocator or language runtime, where recognised.
+    pub runtime: Option<String>,
+}
+
+/// One line of the live stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    Call(CallLine),
+    Faults(FaultRun),
+    Process(ProcessLine),
+}
+
+/// A call, with the mapping it fell on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallLine {
+    pub call: Arc<Call>,
+    /// The mapping at the call's address as it was when the call entered.
+    pub mapping: Option<Mapping>,
+    /// For brk: the break before it, where known.
+    pub old_break: Option<u64>,
+}
+
+/// Neighbouring faults of one thread, class and access, run together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultRun {
+    /// When the first of them happened.
+    pub at_ns: u64,
+    pub pid: u32,
+    pub tid: u32,
+    /// The lowest address of the span.
+    pub addr: u64,
+    pub len_bytes: u64,
+    pub faults: u64,
+    pub class: FaultClass,
+    pub access: Access,
+    /// Since the release, of the first fault; refaults only.
+    pub age_ns: Option<u64>,
+    pub mapping: Option<Mapping>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessLine {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub event: ProcessEvent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessEvent {
+    Fork { parent_pid: u32 },
+    Exec { comm: String },
+    /// `status` as wait(2) gives it.
+    Exit { status: Option<i32> },
+}
+
+/// One address space at the end of an interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub comm: String,
+    pub rss_bytes: Option<u64>,
+    pub lazyfree_bytes: Option<u64>,
+    pub lazyfree_age_ns: Option<u64>,
+    pub effective_rss_bytes: Option<u64>,
+    pub rates: Rates,
+    pub totals: Totals,
+    pub lost: Lost,
+}
+
+/// What happened in the interval, per second; derived from two successive totals.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Bytes a second given back by MADV_FREE (requested).
+    pub free_bytes: f64,
+    /// Bytes a second given back by MADV_DONTNEED (requested).
+    pub dontneed_bytes: f64,
+    pub refaulted_bytes: f64,
+    pub faults: f64,
+}
+
+/// One address space, when all is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Its first owner.
+    pub pid: u32,
+    /// 0, and one more for each exec of that pid.
+    pub image: u32,
+    pub start_ns: u64,
+    pub duration_ns: u64,
+    pub comm: String,
+    /// Nothing lost and the self-check equal.
+    pub exact: bool,
+    pub lost: Lost,
+    /// What limits the figures, in plain sentences.
+    pub notes: Vec<String>,
+    pub totals: Totals,
+    pub rss: RssHistory,
+    /// How old the last RSS sample was at the end.
+    pub rss_age_ns: Option<u64>,
+    /// How it ended, where it did: as wait(2) gives it.
+    pub exit: Option<i32>,
+}
+
+/// The sum over several processes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Total {
+    pub processes: u64,
+    pub duration_ns: u64,
+    pub exact: bool,
+    pub lost: Lost,
+    pub totals: Totals,
+}
