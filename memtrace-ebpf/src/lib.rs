@@ -48,7 +48,7 @@ pub mod call_flag {
 pub mod life {
     /// A new process (not a thread): `a` is its pid, `b` the clone flags.
     pub const FORK: u16 = 1;
-    /// A successful exec: `comm` is the new name.
+    /// A successful exec: `comm` is the new name; `a` is 0 where the process is traced no longer.
     pub const EXEC: u16 = 2;
     /// A thread's end: `a` is its exit code as wait(2) gives it, `b` one of [`group`](crate::group).
     pub const EXIT: u16 = 3;
@@ -174,11 +174,10 @@ pub struct Counters {
 pub struct Control {
     /// Non-zero: no program records anything more.
     pub stopped: u32,
-    /// How many processes are in the map of targets beside the constant one.
-    pub followed: u32,
     /// Non-zero once the process of the constant has ended, so that its pid can be reused.
     pub target_gone: u32,
-    pub pad: u32,
+    /// How many processes are in the map of targets beside the constant one.
+    pub followed: u64,
     /// Calls of traced processes that have ended.
     pub epoch: u64,
 }

@@ -1,0 +1,60 @@
+//! Reserve, fill, submit, or count the drop: the only way into the ring buffer.
+
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use memtrace_ebpf::Counters;
+
+use crate::{
+    atomic,
+    maps::{COUNTERS, RING},
+};
+
+/// The classes that are counted apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Fault,
+    Call,
+    Life,
+}
+
+/// Sends one record, or counts it as lost. It never waits.
+///
+/// A wake-up costs more than ten times the record, so the reader polls; only lifecycle records,
+/// which are rare and which userspace must answer soon (by reading /proc), wake it.
+#[inline(always)]
+pub fn send<T: 'static>(class: Class, record: T) {
+    let Some(counters) = counters() else { return };
+    match class {
+        Class::Fault => count(&counters.faults_seen),
+        Class::Call => count(&counters.calls_seen),
+        Class::Life => count(&counters.lives_seen),
+    }
+    let Some(mut slot) = RING.reserve::<T>(0) else {
+        match class {
+            Class::Fault => count(&counters.faults_lost),
+            Class::Call => count(&counters.calls_lost),
+            Class::Life => count(&counters.lives_lost),
+        }
+        return;
+    };
+    slot.write(record);
+    let wakeup = if class == Class::Life {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    slot.submit(u64::from(wakeup));
+}
+
+/// This CPU's counters.
+#[inline(always)]
+pub fn counters() -> Option<&'static Counters> {
+    // SAFETY: the element is this CPU's, lives as long as the program, and is changed by `count` only.
+    COUNTERS.get_ptr(0).map(|counters| unsafe { &*counters })
+}
+
+/// Adds one. Atomic, because another program can interrupt this one on the same CPU.
+#[inline(always)]
+pub fn count(counter: &u64) {
+    // SAFETY: an aligned u64 in a map; all its writers go through this function.
+    unsafe { atomic::add(core::ptr::from_ref(counter).cast_mut(), 1) };
+}

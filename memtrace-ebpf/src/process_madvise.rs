@@ -1,0 +1,99 @@
+//! process_madvise: its ranges lie in a user array, and each becomes one record.
+
+use aya_ebpf::helpers::bpf_probe_read_user;
+use memtrace_ebpf::{CallRecord, MAX_RANGES, Pending, call, call_flag, kind};
+
+use crate::{
+    calls::next_epoch,
+    emit::{Class, send},
+    filter::Task,
+};
+
+/// `struct iovec` of a 64-bit process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct IoVec {
+    base: u64,
+    len: u64,
+}
+
+/// Sends one record a range.
+///
+/// The array is read at exit: by then the kernel has read it too, so its page is mapped and
+/// reading it makes no fault of our own.
+#[inline(always)]
+pub fn send_ranges(task: Task, pending: &Pending, exit_ns: u64, ret: i64) {
+    let pending = *pending;
+    let array = pending.args[1];
+    let ranges = pending.args[2];
+    let epoch = next_epoch();
+    if ranges == 0 || ranges > u64::from(MAX_RANGES) {
+        // The kernel refuses the one and ignores the other; it was a call all the same.
+        let args = range_args(&pending, 0, 0, 0, 0, 0);
+        emit(
+            task,
+            &pending,
+            exit_ns,
+            epoch,
+            ret,
+            call_flag::NO_RANGE,
+            args,
+        );
+        return;
+    }
+    let mut before = 0;
+    let mut i = 0;
+    while i < MAX_RANGES {
+        if u64::from(i) >= ranges {
+            break;
+        }
+        let at = array + u64::from(i) * core::mem::size_of::<IoVec>() as u64;
+        // SAFETY: the helper checks the address itself and fails on one that is not readable.
+        let (range, flags) = match unsafe { bpf_probe_read_user(at as *const IoVec) } {
+            Ok(range) => (range, 0),
+            Err(_) => (IoVec { base: 0, len: 0 }, call_flag::NO_RANGE),
+        };
+        let args = range_args(&pending, range.base, range.len, i, ranges as u32, before);
+        emit(task, &pending, exit_ns, epoch, ret, flags, args);
+        before += range.len;
+        i += 1;
+    }
+}
+
+/// The arguments as `call::PROCESS_MADVISE` documents them.
+#[inline(always)]
+pub fn range_args(
+    pending: &Pending,
+    base: u64,
+    len: u64,
+    index: u32,
+    ranges: u32,
+    before: u64,
+) -> [u64; 6] {
+    let advice = pending.args[3];
+    let place = u64::from(index) | (u64::from(ranges) << 32);
+    [pending.args[0], base, len, advice, place, before]
+}
+
+#[inline(always)]
+fn emit(
+    task: Task,
+    pending: &Pending,
+    exit_ns: u64,
+    epoch: u64,
+    ret: i64,
+    flags: u32,
+    args: [u64; 6],
+) {
+    send(
+        Class::Call,
+        CallRecord {
+            head: task.head(kind::CALL, call::PROCESS_MADVISE, flags),
+            enter_ns: pending.enter_ns,
+            exit_ns,
+            epoch,
+            ret,
+            args,
+        },
+    );
+}
