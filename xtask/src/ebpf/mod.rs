@@ -1,0 +1,11 @@
+//! How the eBPF object is built, recorded and checked.
+pub mod compile;
+pub mod inputs;
+pub mod linker;
+pub mod llvm;
+pub mod manifest;
+pub mod missing;
+pub mod object_file;
+pub mod recipe;
+pub mod rustc;
+pub mod toolchain;
