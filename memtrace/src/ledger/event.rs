@@ -199,6 +199,34 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// True where the call can take memory away, so that its enter matters and not only its exit.
+    pub fn takes_away(&self) -> bool {
+        const MAP_FIXED: u32 = 0x10;
+        match self {
+            Self::Madvise { advice, .. } | Self::ProcessMadvise { advice, .. } => {
+                advice.give_back().is_some()
+            }
+            Self::Mmap { flags, .. } => flags & MAP_FIXED != 0,
+            Self::Munmap { .. } | Self::Mremap { .. } | Self::Brk { .. } => true,
+            Self::Unseen { .. } => false,
+        }
+    }
+
+    /// The address that the call names, where it is known.
+    pub fn addr(&self) -> Option<u64> {
+        match *self {
+            Self::Madvise { addr, .. }
+            | Self::Mmap { addr, .. }
+            | Self::Munmap { addr, .. }
+            | Self::Mremap { addr, .. }
+            | Self::Brk { addr } => Some(addr),
+            Self::ProcessMadvise { range, .. } => range.map(|(addr, _)| addr),
+            Self::Unseen { .. } => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Access {
     Read,

@@ -1,5 +1,218 @@
 //! The ledger: what memory was given back, by which call, and which faults brought it back.
+//!
+//! A pure state machine: [`Ledger::apply`] takes one [`Event`] after the other, and everything it
+//! knows came that way, so that the same events always make the same totals. There is one
+//! [`Mm`] for each address space, since that is what pages belong to: a vfork child works on its
+//! parent's, an exec begins a new one.
 
 pub mod advice;
+mod applied;
+mod classify;
 pub mod event;
+mod mm;
+mod pages;
+mod ranges;
+mod space;
 pub mod totals;
+
+use std::collections::HashMap;
+
+pub use classify::Classified;
+use event::{Begin, Call, Event, Exec, Exit, Fork, Lost, Op};
+pub use mm::Mm;
+use space::Space;
+
+/// Which address space a process works on.
+#[derive(Clone, Copy, Debug)]
+struct Process {
+    /// Index into the ledger's `mms`; None before the first exec of a process that we launch.
+    mm: Option<usize>,
+    /// How many times it has exec'd.
+    image: u32,
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    processes: HashMap<u32, Process>,
+    mms: Vec<Mm>,
+    lost: Lost,
+    /// Events of processes that the ledger was never told of.
+    strays: u64,
+}
+
+impl Ledger {
+    /// Takes one event in; for a fault, returns what it was.
+    ///
+    /// Events must come in the order of their times, as far as that is known.
+    pub fn apply(&mut self, event: &Event) -> Option<Classified> {
+        match event {
+            Event::Begin(begin) => self.begin(begin),
+            Event::Fork(fork) => self.fork(fork),
+            Event::Exec(exec) => self.exec(exec),
+            Event::Exit(exit) => self.exit(exit),
+            Event::Lost(lost) => self.lost = *lost,
+            Event::Fault(fault) => return self.mm_mut(fault.pid).map(|mm| mm.fault(fault)),
+            Event::Enter(call) => {
+                if let Some(mm) = self.mm_of_call(call) {
+                    mm.enter(call);
+                }
+            }
+            Event::Leave(call) => {
+                if let Some(mm) = self.mm_of_call(call) {
+                    mm.leave(call);
+                }
+            }
+            Event::Mappings(mappings) => {
+                if let Some(mm) = self.mm_mut(mappings.pid) {
+                    mm.mappings(mappings);
+                }
+            }
+            Event::Folios(folios) => {
+                if let Some(mm) = self.mm_mut(folios.pid) {
+                    mm.folios(folios);
+                }
+            }
+            Event::Sample(sample) => {
+                if let Some(mm) = self.mm_mut(sample.pid) {
+                    mm.sample(sample);
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends the trace: what still lives ends here.
+    pub fn finish(&mut self, at_ns: u64) {
+        for mm in &mut self.mms {
+            mm.end_ns.get_or_insert(at_ns);
+        }
+        self.processes.clear();
+    }
+
+    /// Every address space so far, in the order in which they came.
+    pub fn mms(&self) -> &[Mm] {
+        &self.mms
+    }
+
+    /// The address space that a process works on now.
+    pub fn mm_of(&self, pid: u32) -> Option<&Mm> {
+        let process = self.processes.get(&pid)?;
+        self.mms.get(process.mm?)
+    }
+
+    /// The processes that live, and are past their first exec.
+    pub fn live_pids(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.mm.is_some())
+            .map(|(pid, _)| *pid)
+            .collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// True while any process lives, those before their first exec included.
+    pub fn any_alive(&self) -> bool {
+        !self.processes.is_empty()
+    }
+
+    pub fn lost(&self) -> Lost {
+        self.lost
+    }
+
+    /// Events of processes that the ledger was never told of.
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    fn mm_mut(&mut self, pid: u32) -> Option<&mut Mm> {
+        match self.processes.get(&pid) {
+            Some(process) => self.mms.get_mut(process.mm?),
+            None => {
+                self.strays += 1;
+                None
+            }
+        }
+    }
+
+    /// The address space that a call changes: the caller's, but for a process_madvise on another.
+    fn mm_of_call(&mut self, call: &Call) -> Option<&mut Mm> {
+        if let Op::ProcessMadvise {
+            target_pid: Some(target),
+            ..
+        } = call.op
+            && target != call.pid
+        {
+            let process = self.processes.get(&target)?;
+            return self.mms.get_mut(process.mm?);
+        }
+        self.mm_mut(call.pid)
+    }
+
+    fn begin(&mut self, begin: &Begin) {
+        let mm = (!begin.before_exec)
+            .then(|| self.add(Mm::new(begin.pid, 0, begin.comm.clone(), begin.at_ns)));
+        self.processes.insert(begin.pid, Process { mm, image: 0 });
+    }
+
+    fn fork(&mut self, fork: &Fork) {
+        let Some(parent) = self.processes.get(&fork.parent_pid).copied() else {
+            self.strays += 1;
+            return;
+        };
+        let mm = match parent.mm {
+            Some(mm) if !fork.shares_vm => {
+                let child = self.mms[mm].fork(fork.pid, fork.at_ns);
+                Some(self.add(child))
+            }
+            shared => shared,
+        };
+        self.processes.insert(fork.pid, Process { mm, image: 0 });
+    }
+
+    fn exec(&mut self, exec: &Exec) {
+        let Some(before) = self.processes.remove(&exec.pid) else {
+            self.strays += 1;
+            return;
+        };
+        self.disown(before.mm, exec.at_ns, None);
+        if exec.followed {
+            // A process that we launched begins with its first exec.
+            let image = before.image + u32::from(before.mm.is_some());
+            let mm = self.add(Mm::new(exec.pid, image, exec.comm.clone(), exec.at_ns));
+            let process = Process {
+                mm: Some(mm),
+                image,
+            };
+            self.processes.insert(exec.pid, process);
+        }
+    }
+
+    fn exit(&mut self, exit: &Exit) {
+        if let Some(process) = self.processes.remove(&exit.pid) {
+            self.disown(process.mm, exit.at_ns, exit.status);
+        }
+    }
+
+    fn add(&mut self, mm: Mm) -> usize {
+        self.mms.push(mm);
+        self.mms.len() - 1
+    }
+
+    /// Ends an address space if nobody works on it any more.
+    fn disown(&mut self, mm: Option<usize>, at_ns: u64, exit: Option<i32>) {
+        let Some(index) = mm else { return };
+        if self.processes.values().any(|p| p.mm == Some(index)) {
+            return;
+        }
+        let mm = &mut self.mms[index];
+        mm.end_ns = Some(at_ns);
+        mm.exit = exit;
+        // Only its totals are wanted now; the ranges may be many.
+        mm.space = Space::default();
+    }
+}
+
+#[cfg(test)]
+mod tests;

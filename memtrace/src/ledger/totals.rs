@@ -146,7 +146,23 @@ pub struct ReleaseTotals {
     pub released_bytes: Option<u64>,
     pub refaults: u64,
     pub refaulted_bytes: u64,
+    /// The part of `refaulted_bytes` that a parent had given back before the fork: no call
+    /// counted here released it, so it has no part in a ratio.
+    pub inherited_refaulted_bytes: u64,
     pub ages: Ages,
+}
+
+impl ReleaseTotals {
+    /// Refaulted bytes over released bytes, or over requested bytes where those are not known;
+    /// the word says which. None where nothing was given back.
+    pub fn refault_ratio(&self) -> Option<(f64, &'static str)> {
+        let (given, basis) = match self.released_bytes {
+            Some(bytes) => (bytes, "released"),
+            None => (self.requested_bytes, "requested"),
+        };
+        let own = self.refaulted_bytes - self.inherited_refaulted_bytes;
+        (given > 0).then(|| (own as f64 / given as f64, basis))
+    }
 }
 
 /// Calls that add memory, of one kind.

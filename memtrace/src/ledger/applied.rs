@@ -1,0 +1,158 @@
+//! What a call was really applied to: errors do not mean that nothing happened.
+
+use std::ops::Range;
+
+use super::advice::Advice;
+use super::event::MappingKind;
+use super::space::{PAGE, Space};
+
+/// The bits of a pointer that address memory; x86 may tag the ones above (LAM, up to 62:57).
+const ADDRESS_BITS: u64 = (1 << 57) - 1;
+
+/// Where a call took effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub ranges: Vec<Range<u64>>,
+    /// Where it may have taken effect, and nothing tells.
+    pub unknown: Option<Range<u64>>,
+    pub failed: bool,
+    /// It stopped short, yet took effect in part.
+    pub partial: bool,
+}
+
+impl Applied {
+    pub fn bytes(&self) -> u64 {
+        self.ranges.iter().map(|r| r.end - r.start).sum()
+    }
+
+    fn whole(range: Range<u64>) -> Self {
+        Self {
+            ranges: if range.is_empty() { vec![] } else { vec![range] },
+            ..Self::default()
+        }
+    }
+
+    fn nothing() -> Self {
+        Self {
+            failed: true,
+            ..Self::default()
+        }
+    }
+
+    fn unknown(range: Range<u64>) -> Self {
+        Self {
+            failed: true,
+            unknown: Some(range),
+            ..Self::default()
+        }
+    }
+
+    fn partly(ranges: Vec<Range<u64>>) -> Self {
+        Self {
+            partial: !ranges.is_empty(),
+            ranges,
+            failed: true,
+            unknown: None,
+        }
+    }
+}
+
+/// The pages that `addr` and `len` name; None where they wrap.
+pub fn page_range(addr: u64, len: u64) -> Option<Range<u64>> {
+    let start = addr & ADDRESS_BITS;
+    let len = len.checked_next_multiple_of(PAGE)?;
+    Some(start..start.checked_add(len)?)
+}
+
+/// True for the values by which the kernel says that it will start the call anew
+/// (include/linux/errno.h: ERESTARTSYS and kin): no program ever sees them.
+pub fn is_restart(ret: i64) -> bool {
+    matches!(ret, -514..=-512 | -516)
+}
+
+/// Where `madvise(addr, len, advice)` took effect, seen that it returned `ret`
+/// (mm/madvise.c:do_madvise, madvise_walk_vmas).
+pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i64>) -> Applied {
+    let Some(range) = page_range(addr, len) else {
+        return Applied::nothing();
+    };
+    match ret {
+        Some(0..) => Applied::whole(range),
+        // Refused before anything was looked at.
+        _ if !range.start.is_multiple_of(PAGE) || range.is_empty() => Applied::nothing(),
+        Some(ret) if refused_at_once(ret) => Applied::nothing(),
+        // Everything that is mapped was done, and then the holes reported.
+        Some(ret) if ret == -i64::from(libc::ENOMEM) => {
+            let mapped = space.mapped(range.clone());
+            if mapped.len() == 1 && mapped[0] == range {
+                // No hole that we know of: it ran out of memory somewhere on the way.
+                return Applied::unknown(range);
+            }
+            Applied::partly(mapped)
+        }
+        Some(ret) if ret == -i64::from(libc::EINVAL) => match first_refused(space, advice, &range) {
+            Some(bad) => Applied::partly(space.mapped(range.start..bad)),
+            // It may be locked, or pages of a device: no mapping that we know tells where it stopped.
+            None if range.end - range.start > PAGE => Applied::unknown(range),
+            None => Applied::nothing(),
+        },
+        // Any other error can come from any mapping on the way; so can a thread's death.
+        _ => Applied::unknown(range),
+    }
+}
+
+/// Where one range of a `process_madvise` took effect. The call returns the bytes of the ranges
+/// that it did whole, and stops at the first that fails (mm/madvise.c:vector_madvise).
+pub fn process_madvise(
+    space: &Space,
+    advice: Advice,
+    range: (u64, u64),
+    before_bytes: u64,
+    ret: Option<i64>,
+) -> Applied {
+    let (addr, len) = range;
+    let Some(pages) = page_range(addr, len) else {
+        return Applied::nothing();
+    };
+    match ret {
+        // The first range failed like a madvise; the others were not tried.
+        Some(..0) if before_bytes == 0 => madvise(space, advice, addr, len, ret),
+        Some(..0) => Applied::nothing(),
+        Some(done) => {
+            let done = u64::try_from(done).unwrap_or(0);
+            if done >= before_bytes.saturating_add(len) {
+                Applied::whole(pages)
+            } else if done >= before_bytes {
+                // This is the one that failed, with an error that is not told.
+                Applied {
+                    partial: true,
+                    ..Applied::unknown(pages)
+                }
+            } else {
+                Applied::nothing()
+            }
+        }
+        None => Applied::unknown(pages),
+    }
+}
+
+/// Errors that come before the first page is touched.
+fn refused_at_once(ret: i64) -> bool {
+    [libc::EBADF, libc::EFAULT, libc::ENOSYS, libc::ESRCH, libc::ENODEV]
+        .iter()
+        .any(|errno| ret == -i64::from(*errno))
+}
+
+/// The first mapping in `range` that refuses the advice by its kind.
+fn first_refused(space: &Space, advice: Advice, range: &Range<u64>) -> Option<u64> {
+    space
+        .vmas(range.clone())
+        .find(|(_, vma)| match advice {
+            Advice::FREE => !vma.is_private_anon(),
+            Advice::DONTNEED | Advice::DONTNEED_LOCKED | Advice::COLD | Advice::PAGEOUT => {
+                vma.mapping.kind == MappingKind::Special
+            }
+            _ => false,
+        })
+        .map(|(run, _)| run.start)
+}

@@ -1,0 +1,139 @@
+//! Why a fault happened: DESIGN's classes in their order of precedence.
+
+use super::event::{Access, Fault, MappingKind};
+use super::pages::{Page, Release, Source};
+use super::space::{PAGE, Space, Vma};
+use super::totals::{Basis, FaultClass};
+
+/// What one fault was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classified {
+    pub class: FaultClass,
+    /// The give-back that it undoes.
+    pub release: Option<Release>,
+    /// The write that follows a read of the zero page: the read was counted, this adds its bytes.
+    pub zero_page_write: bool,
+    /// The class rests on an order that the stamps do not settle.
+    pub ambiguous: bool,
+    pub bytes: u64,
+    pub basis: Basis,
+    /// The page's state afterwards; None where the fault changes nothing.
+    pub after: Option<Page>,
+}
+
+/// Classes `fault`; `in_flight` is a give-back by another thread that covers its page right now.
+pub fn classify(space: &Space, fault: &Fault, in_flight: Option<Source>) -> Classified {
+    let vma = space.vma_at(fault.addr);
+    let page = space.page_at(fault.addr);
+    let populated = Page::Populated {
+        perhaps_taken: in_flight,
+    };
+    let basis = basis(space, fault, vma);
+    let known = |class, bytes, after| Classified {
+        class,
+        release: None,
+        zero_page_write: false,
+        ambiguous: false,
+        bytes,
+        basis,
+        after,
+    };
+
+    if fault.present {
+        return match (page, fault.access) {
+            (Some(Page::Zero { class, release }), Access::Write) => Classified {
+                release,
+                zero_page_write: true,
+                ..known(class, PAGE, Some(populated))
+            },
+            (_, Access::Write) => known(FaultClass::Cow, PAGE, Some(populated)),
+            _ => Classified {
+                basis: Basis::Derived,
+                ..known(FaultClass::Unknown, PAGE, None)
+            },
+        };
+    }
+
+    match page {
+        Some(Page::Released(release)) => {
+            let class = release.source.refault();
+            // Whose it was can't be told while another kind of give-back runs over the page.
+            let rival = in_flight.is_some_and(|source| source.how() != release.source.how());
+            let (bytes, after) = populate(fault, vma, populated, class, Some(release));
+            Classified {
+                release: Some(release),
+                ambiguous: rival,
+                ..known(class, bytes, Some(after))
+            }
+        }
+        // The give-back that overlapped the last fault must have come after it; or two threads
+        // touched the page at once, which looks the same.
+        Some(Page::Populated {
+            perhaps_taken: Some(source),
+        }) => {
+            let release = Release {
+                source,
+                at_ns: fault.at_ns,
+                inherited: false,
+            };
+            let (bytes, after) = populate(fault, vma, populated, source.refault(), Some(release));
+            Classified {
+                release: Some(release),
+                ambiguous: true,
+                ..known(source.refault(), bytes, Some(after))
+            }
+        }
+        _ if vma.is_some_and(Vma::is_file) => known(FaultClass::File, PAGE, Some(populated)),
+        // Populated and not given back: a second fault on it, a page on its way, swap. Nothing proves which.
+        Some(Page::Populated { .. } | Page::Zero { .. }) => Classified {
+            basis: Basis::Derived,
+            ..known(FaultClass::Unknown, PAGE, None)
+        },
+        None | Some(Page::Maybe) if vma.is_some_and(|vma| vma.traced && vma.is_private_anon()) => {
+            let class = FaultClass::FirstTouch;
+            let (bytes, after) = populate(fault, vma, populated, class, None);
+            known(class, bytes, Some(after))
+        }
+        None | Some(Page::Maybe | Page::Unknown) => {
+            let class = FaultClass::Unknown;
+            let (bytes, after) = populate(fault, vma, populated, class, None);
+            Classified {
+                basis: Basis::Derived,
+                ..known(class, bytes, Some(after))
+            }
+        }
+    }
+}
+
+/// The bytes that a not-present fault populates and the page's state afterwards: a read of
+/// private anonymous memory maps the zero page (mm/memory.c:do_anonymous_page).
+fn populate(
+    fault: &Fault,
+    vma: Option<&Vma>,
+    populated: Page,
+    class: FaultClass,
+    release: Option<Release>,
+) -> (u64, Page) {
+    // What PAGEOUT took has come back from swap, with its data.
+    let from_swap = release
+        .is_some_and(|release| release.source == Source::Advice(super::advice::Advice::PAGEOUT));
+    if fault.access != Access::Write && vma.is_some_and(Vma::is_private_anon) && !from_swap {
+        return (0, Page::Zero { class, release });
+    }
+    (PAGE, populated)
+}
+
+/// Whether one page is all that the fault can have populated.
+fn basis(space: &Space, fault: &Fault, vma: Option<&Vma>) -> Basis {
+    match vma {
+        Some(vma) if vma.mapping.kind == MappingKind::Special => Basis::LowerBound,
+        // A copy is always of one page (mm/memory.c:wp_page_copy); huge ones are split first.
+        Some(_) if fault.present => Basis::Exact,
+        Some(vma) if vma.is_file() => Basis::LowerBound,
+        Some(_) => {
+            let bytes = space.largest_folio(fault.addr);
+            if bytes <= PAGE { Basis::Exact } else { Basis::LowerBound }
+        }
+        None => Basis::LowerBound,
+    }
+}

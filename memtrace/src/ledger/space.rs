@@ -1,0 +1,298 @@
+//! One address space: what is mapped where, and the state of its pages.
+
+use std::ops::Range;
+
+use super::event::{Mapping, MappingKind};
+use super::pages::{Page, Release};
+use super::ranges::RangeMap;
+
+/// The smallest page of the architectures that have the tracepoints.
+pub const PAGE: u64 = 4096;
+
+/// How far below a stack's mapping a fault still counts as its growth: above any sane RLIMIT_STACK.
+const STACK_REACH: u64 = 1 << 30;
+
+/// Bytes that the kernel maps around a file fault where the page cache holds them
+/// (mm/memory.c:do_fault_around, whose default is 64 KiB).
+const FAULT_AROUND: u64 = 64 << 10;
+
+/// A mapping, and what the ledger must know of it besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vma {
+    pub mapping: Mapping,
+    /// Mapped while traced, so that nothing in it was populated before.
+    pub traced: bool,
+    pub dont_fork: bool,
+    pub wipe_on_fork: bool,
+}
+
+impl Vma {
+    pub fn new(mapping: Mapping, traced: bool) -> Self {
+        Self {
+            mapping,
+            traced,
+            dont_fork: false,
+            wipe_on_fork: false,
+        }
+    }
+
+    /// Private anonymous memory: what MADV_FREE accepts and what reads map the zero page into.
+    pub fn is_private_anon(&self) -> bool {
+        !self.mapping.shared
+            && matches!(
+                self.mapping.kind,
+                MappingKind::Anon | MappingKind::Heap | MappingKind::Stack
+            )
+    }
+
+    /// Backed by the page cache: a file, or shared memory.
+    pub fn is_file(&self) -> bool {
+        self.mapping.kind == MappingKind::File
+            || (self.mapping.shared && self.mapping.kind == MappingKind::Anon)
+    }
+}
+
+/// The largest folios that the kernel may use here, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolioBytes {
+    pub any: u64,
+    pub advised: u64,
+}
+
+impl Default for FolioBytes {
+    /// Until told otherwise, the largest there are: so no figure is called exact by mistake.
+    fn default() -> Self {
+        Self {
+            any: 2 << 20,
+            advised: 2 << 20,
+        }
+    }
+}
+
+impl FolioBytes {
+    fn largest(self, vma: &Vma) -> u64 {
+        let bytes = if vma.mapping.huge_advised { self.advised } else { self.any };
+        bytes.max(PAGE)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Space {
+    vmas: RangeMap<Vma>,
+    pages: RangeMap<Page>,
+    pub folios: FolioBytes,
+    /// The program break, where known.
+    pub brk: Option<u64>,
+}
+
+impl Space {
+    /// The mapping at `addr`. A fault just below a stack grows the stack.
+    pub fn vma_at(&self, addr: u64) -> Option<&Vma> {
+        self.vmas.get(addr).map(|(_, vma)| vma)
+    }
+
+    /// The runs of mappings within `range`, cut to it.
+    pub fn vmas(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, &Vma)> {
+        self.vmas.within(range)
+    }
+
+    pub fn mapped_bytes(&self, range: Range<u64>) -> u64 {
+        self.vmas
+            .within(range)
+            .map(|(run, _)| run.end - run.start)
+            .sum()
+    }
+
+    /// The runs of mapped memory within `range`, neighbours joined.
+    pub fn mapped(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let mut mapped: Vec<Range<u64>> = Vec::new();
+        for (run, _) in self.vmas.within(range) {
+            match mapped.last_mut() {
+                Some(last) if last.end == run.start => last.end = run.end,
+                _ => mapped.push(run),
+            }
+        }
+        mapped
+    }
+
+    /// Extends the stack above `addr` down to it, if there is one and nothing lies between.
+    pub fn grow_stack(&mut self, addr: u64) {
+        if self.vmas.get(addr).is_some() {
+            return;
+        }
+        let Some((above, vma)) = self.vmas.next_after(addr) else {
+            return;
+        };
+        if vma.mapping.kind == MappingKind::Stack && above.start - addr <= STACK_REACH {
+            let grown = Vma::new(vma.mapping.clone(), true);
+            self.vmas.set(addr..above.start, grown);
+        }
+    }
+
+    /// The state of the page at `addr`; None where it was never touched.
+    pub fn page_at(&self, addr: u64) -> Option<Page> {
+        if let Some((_, page)) = self.pages.get(addr) {
+            return Some(*page);
+        }
+        match self.vma_at(addr) {
+            Some(vma) if vma.traced => None,
+            // There before we were, or not known at all.
+            _ => Some(Page::Maybe),
+        }
+    }
+
+    pub fn set_page(&mut self, addr: u64, page: Page) {
+        self.pages.set(addr..addr + PAGE, page);
+    }
+
+    pub fn set_range(&mut self, range: Range<u64>, page: Page) {
+        self.pages.set(range, page);
+    }
+
+    /// The bytes around `addr` that one fault there may populate: a larger folio, or fault-around.
+    pub fn reach(&self, addr: u64) -> Range<u64> {
+        let Some((run, vma)) = self.vmas.get(addr) else {
+            return addr..addr + PAGE;
+        };
+        let bytes = if vma.is_file() { FAULT_AROUND } else { self.folios.largest(vma) };
+        let start = addr - addr % bytes;
+        start.max(run.start)..(start + bytes).min(run.end)
+    }
+
+    /// The largest folio that anonymous memory at `addr` may get, in bytes.
+    pub fn largest_folio(&self, addr: u64) -> u64 {
+        self.vma_at(addr)
+            .map_or(PAGE, |vma| self.folios.largest(vma))
+    }
+
+    /// Notes that a fault may have populated untouched neighbours too.
+    pub fn perhaps_populated(&mut self, range: Range<u64>) {
+        if range.end - range.start > PAGE {
+            self.pages.fill_gaps(range, &Page::Maybe);
+        }
+    }
+
+    /// Gives back what is, or may be, populated in `range`.
+    pub fn release(&mut self, range: Range<u64>, release: Release) {
+        self.materialise_maybe(range.clone());
+        self.pages
+            .change(range, |page| Some(release.applied_to(*page)));
+    }
+
+    /// Marks as unknown what is, or may be, populated in `range`.
+    pub fn make_unknown(&mut self, range: Range<u64>) {
+        self.materialise_maybe(range.clone());
+        self.pages.change(range, |_| Some(Page::Unknown));
+    }
+
+    /// Marks all of `range` that is mapped.
+    pub fn set_mapped(&mut self, range: Range<u64>, page: Page) {
+        for run in self.mapped(range) {
+            self.pages.set(run, page);
+        }
+    }
+
+    /// Maps `range` anew, over whatever was there.
+    pub fn map(&mut self, range: Range<u64>, vma: Vma) {
+        self.pages.clear(range.clone());
+        self.vmas.set(range, vma);
+    }
+
+    pub fn unmap(&mut self, range: Range<u64>) {
+        self.pages.clear(range.clone());
+        self.vmas.clear(range);
+    }
+
+    /// Learns of a mapping that was there before; what was mapped under trace stands.
+    pub fn learn(&mut self, range: Range<u64>, vma: &Vma) {
+        for gap in self.vmas.gaps(range) {
+            self.vmas.set(gap, vma.clone());
+        }
+    }
+
+    /// Changes the mappings in `range`, as some advice does.
+    pub fn change_vmas(&mut self, range: Range<u64>, change: impl Fn(&mut Vma)) {
+        self.vmas.change(range, |vma| {
+            let mut vma = vma.clone();
+            change(&mut vma);
+            Some(vma)
+        });
+    }
+
+    /// Lifts `range` out, mappings and pages, to be put down elsewhere.
+    pub fn lift(&mut self, range: Range<u64>) -> Lifted {
+        // What is only implied by the old mapping must travel in writing.
+        self.materialise_maybe(range.clone());
+        Lifted {
+            from: range.start,
+            vmas: self.vmas.take(range.clone()),
+            pages: self.pages.take(range),
+        }
+    }
+
+    /// Puts down what was lifted; it then counts as mapped under trace.
+    pub fn put_down(&mut self, to: u64, lifted: &Lifted) {
+        let moved = |run: &Range<u64>| {
+            let start = to.wrapping_add(run.start.wrapping_sub(lifted.from));
+            start..start + (run.end - run.start)
+        };
+        for (run, vma) in &lifted.vmas {
+            let vma = Vma {
+                traced: true,
+                ..vma.clone()
+            };
+            self.map(moved(run), vma);
+        }
+        for (run, page) in &lifted.pages {
+            self.pages.set(moved(run), *page);
+        }
+    }
+
+    /// The space of a forked child (kernel/fork.c:dup_mmap).
+    pub fn fork(&self) -> Self {
+        let mut child = self.clone();
+        for (run, vma) in self.vmas.iter() {
+            if vma.dont_fork {
+                child.unmap(run);
+            } else if vma.wipe_on_fork {
+                let vma = Vma {
+                    traced: true,
+                    ..vma.clone()
+                };
+                child.map(run, vma);
+            }
+        }
+        child.pages.change(0..u64::MAX, |page| {
+            Some(match *page {
+                Page::Released(release) => Page::Released(Release {
+                    inherited: true,
+                    ..release
+                }),
+                page => page,
+            })
+        });
+        child
+    }
+
+    /// Writes down the pages of `range` that may be populated only because of where they lie.
+    fn materialise_maybe(&mut self, range: Range<u64>) {
+        let untraced: Vec<_> = self
+            .vmas
+            .within(range.clone())
+            .filter(|(_, vma)| !vma.traced)
+            .map(|(run, _)| run)
+            .chain(self.vmas.gaps(range))
+            .collect();
+        for run in untraced {
+            self.pages.fill_gaps(run, &Page::Maybe);
+        }
+    }
+}
+
+/// A piece of an address space on its way to another place.
+#[derive(Clone, Debug)]
+pub struct Lifted {
+    from: u64,
+    pub vmas: Vec<(Range<u64>, Vma)>,
+    pub pages: Vec<(Range<u64>, Page)>,
+}
