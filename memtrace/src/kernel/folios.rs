@@ -1,0 +1,245 @@
+//! Which folios larger than a page this kernel may give anonymous memory (mm/huge_memory.c, include/linux/huge_mm.h).
+
+use std::path::Path;
+
+use super::selected;
+use crate::ledger::event::Folios;
+use crate::proc::{page_bytes, read_word, status};
+
+const THP_PATH: &str = "/sys/kernel/mm/transparent_hugepage";
+
+/// When a folio size may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Always,
+    /// Only where the program asked by MADV_HUGEPAGE.
+    Madvise,
+    Never,
+    /// As the global switch says.
+    Inherit,
+}
+
+impl Mode {
+    fn parse(text: &str) -> Self {
+        match selected(text) {
+            Some("always") => Self::Always,
+            Some("madvise") => Self::Madvise,
+            Some("inherit") => Self::Inherit,
+            // What cannot be read is not relied on to be off: the largest size makes bytes a lower bound.
+            Some("never") => Self::Never,
+            _ => Self::Always,
+        }
+    }
+}
+
+/// The machine's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thp {
+    /// `None` where the kernel has no transparent huge pages at all.
+    pub global: Option<Mode>,
+    /// Each size in bytes with its mode (Linux 6.8); before that the PMD size alone, with the global mode.
+    pub sizes: Vec<(u64, Mode)>,
+}
+
+impl Thp {
+    /// Reads the settings in force.
+    pub fn read() -> Self {
+        Self::read_from(Path::new(THP_PATH))
+    }
+
+    fn read_from(path: &Path) -> Self {
+        let Ok(global) = read_word(path.join("enabled")) else {
+            return Self {
+                global: None,
+                sizes: Vec::new(),
+            };
+        };
+        let mut sizes: Vec<(u64, Mode)> = std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let bytes = size_of_name(entry.file_name().to_str()?)?;
+                // Some sizes exist for shmem only and have no such file.
+                let mode = read_word(entry.path().join("enabled")).ok()?;
+                Some((bytes, Mode::parse(&mode)))
+            })
+            .collect();
+        sizes.sort_unstable_by_key(|&(bytes, _)| bytes);
+        if sizes.is_empty() {
+            let pmd = read_word(path.join("hpage_pmd_size"));
+            let pmd = pmd.ok().and_then(|text| text.parse().ok());
+            // 2 MiB is the PMD size with 4 KiB pages, on every architecture that has them.
+            sizes.push((pmd.unwrap_or(2 << 20), Mode::Inherit));
+        }
+        Self {
+            global: Some(Mode::parse(&global)),
+            sizes,
+        }
+    }
+
+    /// Each size with `inherit` resolved (huge_mm.h:thp_vma_allowable_orders).
+    fn resolved(&self) -> impl Iterator<Item = (u64, Mode)> + '_ {
+        let global = self.global.unwrap_or(Mode::Never);
+        self.sizes.iter().map(move |&(bytes, mode)| match mode {
+            Mode::Inherit => (bytes, global),
+            mode => (bytes, mode),
+        })
+    }
+
+    /// Whether some size is given on advice only, so that it matters which mappings are advised.
+    pub fn advice_matters(&self) -> bool {
+        let (any, advised) = self.largest();
+        advised > any
+    }
+
+    /// The largest folio of any mapping and of an advised one, in bytes; 0 for none but base pages.
+    fn largest(&self) -> (u64, u64) {
+        let (mut any, mut advised) = (0, 0);
+        for (bytes, mode) in self.resolved() {
+            if mode == Mode::Always {
+                any = any.max(bytes);
+            }
+            if mode != Mode::Never {
+                advised = advised.max(bytes);
+            }
+        }
+        (any, advised)
+    }
+
+    /// As the ledger takes it, for a process that has (`Some(false)`) or has not turned huge pages off for itself.
+    pub fn folios(&self, at_ns: u64, pid: u32, thp_enabled: Option<bool>) -> Folios {
+        let base = page_bytes();
+        let (any, advised) = match thp_enabled {
+            Some(false) => (0, 0),
+            _ => self.largest(),
+        };
+        Folios {
+            at_ns,
+            pid,
+            any_bytes: any.max(base),
+            advised_bytes: advised.max(base),
+        }
+    }
+
+    /// In a few words, for people.
+    pub fn describe(&self) -> String {
+        let Some(global) = self.global else {
+            return "this kernel has none".to_owned();
+        };
+        let word = match global {
+            Mode::Always => "always",
+            Mode::Madvise | Mode::Inherit => "madvise",
+            Mode::Never => "never",
+        };
+        let (any, advised) = self.largest();
+        let kib = |bytes: u64| match bytes {
+            0 => "base pages only".to_owned(),
+            bytes => format!("folios up to {} KiB", bytes / 1024),
+        };
+        format!("{word}: {}; {} under MADV_HUGEPAGE", kib(any), kib(advised))
+    }
+}
+
+/// The sizes that a process may get now: the machine's settings and its own prctl(PR_SET_THP_DISABLE).
+pub fn folios(at_ns: u64, pid: u32) -> Folios {
+    let enabled = status::read(pid).ok().and_then(|status| status.thp_enabled);
+    Thp::read().folios(at_ns, pid, enabled)
+}
+
+/// The size in a directory name such as `hugepages-64kB`, in bytes.
+fn size_of_name(name: &str) -> Option<u64> {
+    let kib: u64 = name
+        .strip_prefix("hugepages-")?
+        .strip_suffix("kB")?
+        .parse()
+        .ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const M2: u64 = 2 << 20;
+    const K64: u64 = 64 << 10;
+
+    fn thp(global: Mode, sizes: &[(u64, Mode)]) -> Thp {
+        Thp {
+            global: Some(global),
+            sizes: sizes.to_vec(),
+        }
+    }
+
+    #[test]
+    fn inherited_sizes_follow_the_global_switch() {
+        let sizes = [(K64, Mode::Never), (M2, Mode::Inherit)];
+        assert_eq!(thp(Mode::Always, &sizes).largest(), (M2, M2));
+        assert_eq!(thp(Mode::Madvise, &sizes).largest(), (0, M2));
+        assert_eq!(thp(Mode::Never, &sizes).largest(), (0, 0));
+    }
+
+    #[test]
+    fn a_size_switched_on_by_itself_needs_no_global_switch() {
+        let sizes = [(K64, Mode::Always), (M2, Mode::Madvise)];
+        let thp = thp(Mode::Never, &sizes);
+        assert_eq!(thp.largest(), (K64, M2));
+        assert!(thp.advice_matters());
+    }
+
+    #[test]
+    fn advice_does_not_matter_where_all_or_none_get_large_folios() {
+        let inherit = [(M2, Mode::Inherit)];
+        assert!(!thp(Mode::Always, &inherit).advice_matters());
+        assert!(!thp(Mode::Never, &inherit).advice_matters());
+        assert!(thp(Mode::Madvise, &inherit).advice_matters());
+    }
+
+    #[test]
+    fn a_process_that_turned_huge_pages_off_gets_base_pages() {
+        let thp = thp(Mode::Always, &[(M2, Mode::Inherit)]);
+        let base = page_bytes();
+        let off = thp.folios(1, 2, Some(false));
+        assert_eq!((off.any_bytes, off.advised_bytes), (base, base));
+        for enabled in [None, Some(true)] {
+            assert_eq!(thp.folios(1, 2, enabled).any_bytes, M2);
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_huge_pages_gives_base_pages() {
+        let thp = Thp::read_from(Path::new("/nonexistent"));
+        assert_eq!(thp.folios(1, 2, None).advised_bytes, page_bytes());
+        assert!(!thp.advice_matters());
+    }
+
+    #[test]
+    fn directory_names_give_sizes() {
+        assert_eq!(size_of_name("hugepages-64kB"), Some(K64));
+        for name in [
+            "hugepages-kB",
+            "hugepages-64",
+            "khugepaged",
+            "hugepages-18446744073709551615kB",
+        ] {
+            assert_eq!(size_of_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_settings_of_this_machine_can_be_read() {
+        let folios = folios(7, std::process::id());
+        assert!(folios.any_bytes >= page_bytes() && folios.advised_bytes >= folios.any_bytes);
+        assert!(!Thp::read().describe().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".{0,200}") {
+            Mode::parse(&text);
+            size_of_name(&text);
+        }
+    }
+}
