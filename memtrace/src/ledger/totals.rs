@@ -86,7 +86,7 @@ impl FaultTotals {
         &self.classes[class as usize]
     }
 
-    pub(super) fn class_mut(&mut self, class: FaultClass) -> &mut ClassTotals {
+    pub fn class_mut(&mut self, class: FaultClass) -> &mut ClassTotals {
         &mut self.classes[class as usize]
     }
 
@@ -111,6 +111,17 @@ impl FaultTotals {
     pub fn bytes(&self) -> u64 {
         self.classes.iter().map(|c| c.bytes).sum()
     }
+
+    fn add(&mut self, other: &Self) {
+        self.total += other.total;
+        for (sum, one) in self.classes.iter_mut().zip(&other.classes) {
+            sum.faults += one.faults;
+            sum.bytes += one.bytes;
+            sum.basis = sum.basis.max(one.basis);
+        }
+        self.zero_page_writes += other.zero_page_writes;
+        self.ambiguous += other.ambiguous;
+    }
 }
 
 /// Times from a release to its refault. Two significant digits; None until there is one.
@@ -118,14 +129,24 @@ impl FaultTotals {
 pub struct Ages(Option<Box<Histogram<u32>>>);
 
 impl Ages {
-    pub(super) fn record(&mut self, age_ns: u64) {
-        let histogram = self.0.get_or_insert_with(|| {
+    pub fn record(&mut self, age_ns: u64) {
+        self.histogram().saturating_record(age_ns);
+    }
+
+    fn histogram(&mut self) -> &mut Histogram<u32> {
+        self.0.get_or_insert_with(|| {
             // Two digits is the precision shown; the range grows by itself to any age.
             let mut histogram = Histogram::new(2).expect("2 is a valid precision");
             histogram.auto(true);
             Box::new(histogram)
-        });
-        histogram.saturating_record(age_ns);
+        })
+    }
+
+    fn add(&mut self, other: &Self) {
+        if let Some(ages) = &other.0 {
+            let sum = self.histogram();
+            sum.add(&**ages).expect("a histogram that grows takes any other of its precision");
+        }
     }
 
     /// The age that `quantile` (0 to 1) of the refaults do not exceed, in nanoseconds.
@@ -163,6 +184,23 @@ impl ReleaseTotals {
         let own = self.refaulted_bytes - self.inherited_refaulted_bytes;
         (given > 0).then(|| (own as f64 / given as f64, basis))
     }
+
+    fn add(&mut self, other: &Self) {
+        // A sum with an unknown part is unknown; what never happened has no part in it.
+        self.released_bytes = match (self.calls, other.calls) {
+            (_, 0) => self.released_bytes,
+            (0, _) => other.released_bytes,
+            _ => self.released_bytes.zip(other.released_bytes).map(|(a, b)| a + b),
+        };
+        self.calls += other.calls;
+        self.failed += other.failed;
+        self.partial += other.partial;
+        self.requested_bytes += other.requested_bytes;
+        self.refaults += other.refaults;
+        self.refaulted_bytes += other.refaulted_bytes;
+        self.inherited_refaulted_bytes += other.inherited_refaulted_bytes;
+        self.ages.add(&other.ages);
+    }
 }
 
 /// Calls that add memory, of one kind.
@@ -171,6 +209,14 @@ pub struct MapTotals {
     pub calls: u64,
     pub failed: u64,
     pub bytes: u64,
+}
+
+impl MapTotals {
+    fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.failed += other.failed;
+        self.bytes += other.bytes;
+    }
 }
 
 /// How mappings end.
@@ -200,6 +246,28 @@ pub struct Totals {
     pub faults: FaultTotals,
     /// Calls that were under way when tracing began, whose range is not known.
     pub unseen_calls: u64,
+}
+
+impl Totals {
+    /// Adds another address space's totals, for a sum over several processes.
+    pub fn add(&mut self, other: &Self) {
+        for (advice, one) in &other.advice {
+            self.advice.entry(*advice).or_default().add(one);
+        }
+        for (sum, one) in [
+            (&mut self.unmap.munmap, &other.unmap.munmap),
+            (&mut self.unmap.map_fixed, &other.unmap.map_fixed),
+            (&mut self.unmap.mremap, &other.unmap.mremap),
+            (&mut self.unmap.brk, &other.unmap.brk),
+        ] {
+            sum.add(one);
+        }
+        self.map.mmap.add(&other.map.mmap);
+        self.map.brk.add(&other.map.brk);
+        self.map.mremap.add(&other.map.mremap);
+        self.faults.add(&other.faults);
+        self.unseen_calls += other.unseen_calls;
+    }
 }
 
 /// What is known of RSS over the trace; each None where it was never read.
