@@ -1,1 +1,28 @@
-//! Helpers for the tests.
+//! What the tests share: guards for the workload and the tracer, a typed view of the JSON, and the workloads' own side.
+//!
+//! A test starts a [`workload::Workload`], attaches a [`tracer::Trace`] to it, lets it act and compares the
+//! [`run::Run`] with the truth that the workload found out by itself. [`scenario::Scenario`] does the usual
+//! sequence in one call. Of these modules the workloads use [`scene`], [`area`] and [`processes`].
+
+pub mod area;
+pub mod binary;
+pub mod bpf;
+pub mod counters;
+pub mod needs;
+pub mod processes;
+pub mod record;
+pub mod run;
+pub mod scenario;
+pub mod scene;
+pub mod tempdir;
+pub mod tracer;
+pub mod wait;
+pub mod workload;
+
+/// The path of one of this package's workloads: beside the tests, or where MEMTRACE_WORKLOADS says.
+#[macro_export]
+macro_rules! exe {
+    ($name:literal) => {
+        $crate::binary::workload($name, env!(concat!("CARGO_BIN_EXE_", $name)))
+    };
+}

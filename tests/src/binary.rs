@@ -1,0 +1,57 @@
+//! Where the programs under test are: memtrace itself and the workloads.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The memtrace program: MEMTRACE_BIN, or the one that belongs to this build.
+pub fn memtrace() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| match env::var_os("MEMTRACE_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => built(),
+    })
+}
+
+/// A workload's path, given the one that cargo built.
+pub fn workload(name: &str, built: &str) -> PathBuf {
+    match env::var_os("MEMTRACE_WORKLOADS") {
+        Some(dir) => Path::new(&dir).join(name),
+        None => PathBuf::from(built),
+    }
+}
+
+/// Finds memtrace in the target directory that this test runs from.
+fn built() -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own path");
+    // target/PROFILE/deps/TEST
+    let mut above = test.ancestors().skip(2);
+    let profile = above.next().expect("a test is in PROFILE/deps");
+    let target = above.next().expect("PROFILE is in a target directory");
+
+    let path = profile.join("memtrace");
+    match env::var_os("CARGO") {
+        // Cargo does nothing if it is up to date; a stale one would test yesterday's program.
+        Some(cargo) => build(Path::new(&cargo), profile, target),
+        None => assert!(
+            path.exists(),
+            "{} is missing: build it with `cargo build -p memtrace`, or name one in MEMTRACE_BIN",
+            path.display()
+        ),
+    }
+    path
+}
+
+fn build(cargo: &Path, profile: &Path, target: &Path) {
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--package", "memtrace", "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    let done = command.status().expect("cargo runs");
+    assert!(done.success(), "cargo could not build memtrace");
+}

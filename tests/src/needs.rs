@@ -1,0 +1,129 @@
+//! What a test needs of the machine, and what it says when it cannot run.
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::area::{Area, advise};
+
+/// Something that a machine may lack.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// The rights to load and attach BPF programs and to look at other processes.
+    Tracing,
+    /// A program on PATH, and the Debian package that has it.
+    Program(&'static str, &'static str),
+    /// A shared library, and the Debian package that has it.
+    Library(&'static str, &'static str),
+    /// An advice value of madvise that this kernel must know, and its name.
+    Advice(i32, &'static str),
+}
+
+/// Returns from the test, having said so, unless the machine has all that is listed.
+#[macro_export]
+macro_rules! needs {
+    ($($need:expr),+ $(,)?) => {
+        // The path of a local function begins with that of the test.
+        fn here() {}
+        if !$crate::needs::met(std::any::type_name_of_val(&here), &[$($need),+]) {
+            return;
+        }
+    };
+}
+
+/// Whether all needs are met; says which one is not.
+pub fn met(place: &str, needs: &[Need]) -> bool {
+    let test = place.trim_end_matches("::here");
+    needs.iter().all(|need| match need.lacking() {
+        None => true,
+        Some((why, remedy)) => {
+            not_run(test, &why, &remedy);
+            false
+        }
+    })
+}
+
+/// Says that a test did not run. Under MEMTRACE_TEST_ALL=1 every test must.
+pub fn not_run(test: &str, why: &str, remedy: &str) {
+    let line = format!("NOT RUN: {test}: {why}; {remedy}");
+    println!("{line}");
+    if let Some(path) = env::var_os("MEMTRACE_NOT_RUN") {
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let written = file.and_then(|mut file| writeln!(file, "{line}"));
+        written.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()));
+    }
+    let all = env::var_os("MEMTRACE_TEST_ALL").is_some_and(|value| value == "1");
+    assert!(!all, "{line}");
+}
+
+impl Need {
+    /// What is missing and how to get it.
+    fn lacking(self) -> Option<(String, String)> {
+        match self {
+            Self::Tracing => {
+                let missing = missing_capabilities();
+                (!missing.is_empty()).then(|| {
+                    let why = format!("no {}", missing.join(", "));
+                    (why, "run the tests as root".to_owned())
+                })
+            }
+            Self::Program(name, package) => program(name).is_none().then(|| {
+                let why = format!("no program {name}");
+                (why, format!("apt-get install {package}"))
+            }),
+            Self::Library(name, package) => library(name).is_none().then(|| {
+                let why = format!("no library {name}");
+                (why, format!("apt-get install {package}"))
+            }),
+            Self::Advice(value, name) => (!known(value)).then(|| {
+                let why = format!("this kernel does not know {name}");
+                (why, "run on a newer kernel".to_owned())
+            }),
+        }
+    }
+}
+
+/// A program's path.
+pub fn program(name: &str) -> Option<PathBuf> {
+    // A plain user's PATH may lack the directories where servers are.
+    let path = env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
+    path.split(':')
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.is_file())
+}
+
+/// A shared library's path.
+pub fn library(name: &str) -> Option<PathBuf> {
+    let multiarch = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let dirs = multiarch.map(|entry| entry.path()).chain([
+        PathBuf::from("/usr/lib"),
+        PathBuf::from("/usr/lib64"),
+        PathBuf::from("/usr/local/lib"),
+    ]);
+    dirs.map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+/// Capabilities that tracing takes and this process lacks (include/uapi/linux/capability.h).
+fn missing_capabilities() -> Vec<&'static str> {
+    const NEEDED: [(u32, &str); 3] = [(19, "CAP_SYS_PTRACE"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    NEEDED
+        .into_iter()
+        .filter(|(bit, _)| effective >> bit & 1 == 0)
+        .map(|(_, name)| name)
+        .collect()
+}
+
+/// Whether the kernel takes an advice at all, tried on an empty page.
+fn known(advice: i32) -> bool {
+    let page = Area::map(1);
+    let answer = advise(page.start, page.bytes(), advice);
+    page.unmap();
+    answer != -i64::from(libc::EINVAL)
+}

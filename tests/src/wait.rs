@@ -1,0 +1,20 @@
+//! Waiting for conditions: never for a time, with a backstop for what will not come true any more.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Far longer than anything waited for takes on a busy machine.
+const BACKSTOP: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// Looks until there is an answer. Panics, naming `what`, if none comes.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = look() {
+            return answer;
+        }
+        assert!(begun.elapsed() < BACKSTOP, "waited in vain for {what}");
+        thread::sleep(BETWEEN_LOOKS);
+    }
+}
