@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::build_ebpf;
+use xtask::ebpf::wrapper;
 
 /// The tasks of this repository that cargo has no command for.
 #[derive(Parser)]
@@ -19,8 +20,12 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().task {
-        Task::BuildEbpf(args) => build_ebpf::run(&args),
+    let result = if wrapper::is_wanted() {
+        wrapper::run().map(|()| ExitCode::SUCCESS)
+    } else {
+        match Cli::parse().task {
+            Task::BuildEbpf(args) => build_ebpf::run(&args),
+        }
     };
     match result {
         Ok(code) => code,

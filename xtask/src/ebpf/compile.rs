@@ -5,26 +5,25 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 
-use super::recipe;
+use super::environment::{cargo_home, clean, path_with};
 use super::toolchain::Toolchain;
-use super::{linker, object_file};
+use super::{cache, linker, object_file, recipe, wrapper};
 use crate::{paths, process};
 
 /// Builds the object and returns the bytes that are to be committed.
 pub fn compile(root: &Path, toolchain: &Toolchain, locked: bool) -> Result<Vec<u8>> {
     let linker_bin = linker::provide(root, &toolchain.rustc, &toolchain.llvm)?;
     let target_dir = paths::target(root).join("ebpf");
-    let built = target_dir
-        .join(recipe::TARGET)
-        .join("release")
-        .join(recipe::BIN);
-    forget_linked(&built)?;
+    let rustflags = rustflags(root, &toolchain.rustc.sources)?;
+    cache::prepare(&target_dir, &toolchain.identity(), &rustflags)?;
 
+    let this_program =
+        env::current_exe().context("cannot tell which file this program was started from")?;
     let mut command = Command::new(&toolchain.rustc.cargo);
     clean(&mut command)
         .current_dir(root)
@@ -32,21 +31,23 @@ pub fn compile(root: &Path, toolchain: &Toolchain, locked: bool) -> Result<Vec<u
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTC", &toolchain.rustc.rustc)
-        // An empty wrapper overrides one that the user's cargo configuration names.
-        .env("RUSTC_WRAPPER", "")
+        // These also override wrappers that the user's cargo configuration names.
+        .env("RUSTC_WRAPPER", this_program)
         .env("RUSTC_WORKSPACE_WRAPPER", "")
+        .env(wrapper::MARK, "1")
         .env("RUSTC_BOOTSTRAP", "1")
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            rustflags(root, &toolchain.rustc.sources)?,
-        )
-        .env("PATH", path_with(&[&linker_bin])?);
+        .env("CARGO_ENCODED_RUSTFLAGS", &rustflags)
+        .env("PATH", path_with(&linker_bin)?);
     if locked {
         command.arg("--locked");
     }
     process::run(&mut command)
         .with_context(|| format!("{} did not compile for {}", recipe::PACKAGE, recipe::TARGET))?;
 
+    let built = target_dir
+        .join(recipe::TARGET)
+        .join("release")
+        .join(recipe::BIN);
     let stripped = target_dir.join("memtrace.bpf.o");
     process::run(
         Command::new(toolchain.llvm.bin().join("llvm-objcopy"))
@@ -55,99 +56,41 @@ pub fn compile(root: &Path, toolchain: &Toolchain, locked: bool) -> Result<Vec<u
     )?;
     let bytes = fs::read(&stripped)
         .with_context(|| format!("cannot read the built object {}", stripped.display()))?;
-    let faults = object_file::faults(&bytes)?;
+    let folders = [root, &cargo_home()?, &toolchain.rustc.sources];
+    let faults = object_file::faults(&bytes, &folders)?;
     if !faults.is_empty() {
-        return Err(anyhow!(
+        bail!(
             "{} cannot be committed: {}",
             stripped.display(),
             faults.join("; ")
-        ));
+        );
     }
     Ok(bytes)
 }
 
-/// Removes the environment that belongs to the toolchain `cargo xtask` itself runs under, and any
-/// setting of the user that would change the code; how to reach the registry is kept.
-pub fn clean(command: &mut Command) -> &mut Command {
-    let kept = [
-        "CARGO_HOME",
-        "CARGO_NET_",
-        "CARGO_HTTP_",
-        "CARGO_REGISTR",
-        "CARGO_SOURCE_",
-    ];
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        let ours = text.starts_with("CARGO") || text.starts_with("RUST");
-        let loader = text == "LD_LIBRARY_PATH" || text == "LD_PRELOAD";
-        let aya = text.starts_with("AYA_");
-        let keep = text == "RUSTUP_HOME" || kept.iter().any(|prefix| text.starts_with(prefix));
-        if (ours || loader || aya) && !keep {
-            command.env_remove(&name);
-        }
-    }
-    command
-}
-
-/// `PATH` with `first` in front.
-pub fn path_with(first: &[&Path]) -> Result<OsString> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let first = first.iter().map(|dir| dir.to_path_buf());
-    env::join_paths(first.chain(env::split_paths(&path)))
-        .context("the path of the checkout or of LLVM holds a colon, which PATH cannot express")
-}
-
-/// Cargo does not know bpf-linker's version, so it would keep what another version has linked.
-fn forget_linked(built: &Path) -> Result<()> {
-    let Some(release) = built.parent() else {
-        return Ok(());
-    };
-    let Ok(entries) = fs::read_dir(release.join("deps")) else {
-        return Ok(());
-    };
-    let stem = recipe::BIN.replace('-', "_");
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with(&stem)
-            || name.to_string_lossy().starts_with(recipe::BIN)
-        {
-            let path = entry.path();
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
+/// The fixed flags, and the names that this machine's folders get inside the object.
 fn rustflags(root: &Path, sources: &Path) -> Result<OsString> {
     let cargo_home = cargo_home()?;
+    let mut remaps = vec![
+        (root.to_owned(), recipe::REMAPPED_CHECKOUT),
+        (cargo_home.clone(), recipe::REMAPPED_CARGO_HOME),
+        (sources.to_owned(), recipe::REMAPPED_RUST_SOURCES),
+    ];
+    // Distributions put a symbolic link at the place where rustc expects its sources, and which of
+    // the two names reaches the debug info depends on who resolved it.
+    for (folder, name) in [
+        (&cargo_home, recipe::REMAPPED_CARGO_HOME),
+        (&sources.to_owned(), recipe::REMAPPED_RUST_SOURCES),
+    ] {
+        remaps.extend(folder.canonicalize().ok().map(|real| (real, name)));
+    }
     let mut flags: Vec<OsString> = recipe::RUSTFLAGS.iter().map(OsString::from).collect();
-    let mut remap = |from: &Path, to: &str| {
+    for (from, to) in remaps {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(from);
         flag.push("=");
         flag.push(to);
         flags.push(flag);
-    };
-    remap(root, recipe::REMAPPED_CHECKOUT);
-    remap(&cargo_home, recipe::REMAPPED_CARGO_HOME);
-    remap(sources, recipe::REMAPPED_RUST_SOURCES);
-    // Distributions put a symbolic link at the place where rustc expects its sources, and which of
-    // the two names reaches the debug info depends on who resolved it.
-    if let Ok(real) = sources.canonicalize() {
-        remap(&real, recipe::REMAPPED_RUST_SOURCES);
-    }
-    if let Ok(real) = cargo_home.canonicalize() {
-        remap(&real, recipe::REMAPPED_CARGO_HOME);
     }
     Ok(flags.join("\u{1f}".as_ref()))
-}
-
-fn cargo_home() -> Result<PathBuf> {
-    if let Some(home) = env::var_os("CARGO_HOME") {
-        return Ok(PathBuf::from(home));
-    }
-    let home = env::var_os("HOME").ok_or_else(|| {
-        anyhow!("neither CARGO_HOME nor HOME is set, so cargo's folder is unknown; set one of them")
-    })?;
-    Ok(Path::new(&home).join(".cargo"))
 }

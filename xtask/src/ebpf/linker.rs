@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::compile::clean;
+use super::environment::{clean, path_with};
 use super::llvm::Llvm;
 use super::recipe::LINKER_VERSION;
 use super::rustc::Rustc;
@@ -46,7 +46,7 @@ pub fn provide(root: &Path, rustc: &Rustc, llvm: &Llvm) -> Result<PathBuf> {
         .arg(tools.join("build"))
         .env("RUSTC", &rustc.rustc)
         .env("LLVM_PREFIX", &llvm.prefix)
-        .env("PATH", super::compile::path_with(&[&llvm.bin()])?);
+        .env("PATH", path_with(&llvm.bin())?);
     process::run(&mut command).with_context(|| {
         format!(
             "bpf-linker {LINKER_VERSION} did not build; it needs a C compiler, access to the crates \

@@ -1,5 +1,7 @@
 //! How the eBPF object is built, recorded and checked.
+pub mod cache;
 pub mod compile;
+pub mod environment;
 pub mod inputs;
 pub mod linker;
 pub mod llvm;
@@ -9,3 +11,4 @@ pub mod object_file;
 pub mod recipe;
 pub mod rustc;
 pub mod toolchain;
+pub mod wrapper;

@@ -1,28 +1,31 @@
 //! What must hold for any eBPF object that is committed.
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use object::{Object as _, ObjectSection as _};
 
 /// The licence that the kernel asks for: GPL-only helpers refuse any other.
 pub const LICENSE: &[u8] = b"Dual MIT/GPL\0";
 
-/// Starts of absolute paths that would tell where the object was built.
-///
-/// The names that the folders are remapped to are relative, so no absolute path remains at all.
+/// Parts of paths that would tell where the object was built: the names that the folders are
+/// remapped to are relative, so none of these remains.
 const PATHS: [&str; 10] = [
     "/home/",
     "/root/",
     "/usr/",
     "/tmp/",
-    "/work",
     "/opt/",
     "/var/",
     "/mnt/",
     "/build/",
-    ".cargo/registry",
+    ".cargo/",
+    "registry/src",
 ];
 
 /// What is wrong with the object, one sentence each; nothing when it can be committed.
-pub fn faults(bytes: &[u8]) -> Result<Vec<String>> {
+///
+/// `folders` are those that it may have been built in, whatever they are called.
+pub fn faults(bytes: &[u8], folders: &[&Path]) -> Result<Vec<String>> {
     let file = object::File::parse(bytes).context("the object is not an ELF file")?;
     let mut faults = Vec::new();
     for name in [".BTF", ".BTF.ext"] {
@@ -44,15 +47,40 @@ pub fn faults(bytes: &[u8]) -> Result<Vec<String>> {
         )),
         None => faults.push("it has no license section".to_owned()),
     }
-    for path in PATHS {
-        if let Some(at) = find(bytes, path.as_bytes()) {
-            let end = bytes.len().min(at + 80);
-            let text = String::from_utf8_lossy(&bytes[at..end]);
-            let text = text.split(char::is_control).next().unwrap_or_default();
-            faults.push(format!("it holds the path of a build folder, {text}"));
+    let folders = folders
+        .iter()
+        .map(|folder| folder.as_os_str().as_encoded_bytes());
+    for path in PATHS.iter().map(|path| path.as_bytes()).chain(folders) {
+        if let Some(at) = find(bytes, path) {
+            faults.push(format!(
+                "it holds the path of a build folder, {}",
+                text_at(bytes, at)
+            ));
+        }
+    }
+    if let Some(btf) = file.section_by_name(".BTF") {
+        // The strings of BTF end with a zero byte each, so one that starts with a slash is a path.
+        let data = btf.data()?;
+        let mut starts = data.windows(3).enumerate();
+        let absolute = |it: &[u8]| it[0] == 0 && it[1] == b'/' && it[2].is_ascii_lowercase();
+        if let Some((at, _)) = starts.find(|(_, window)| absolute(window)) {
+            faults.push(format!(
+                "its BTF holds the absolute path {}",
+                text_at(data, at + 1)
+            ));
         }
     }
     Ok(faults)
+}
+
+/// The text that starts at `at`, as far as it is one, for a message.
+fn text_at(bytes: &[u8], at: usize) -> String {
+    let end = bytes.len().min(at + 80);
+    let text = String::from_utf8_lossy(&bytes[at..end]);
+    text.split(char::is_control)
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {

@@ -17,13 +17,10 @@ pub const LINKER_LLVMS: [u32; 3] = [21, 22, 23];
 /// debug info, and LTO, which is bpf-linker's work here.
 pub const CARGO_ARGS: &[&str] = &[
     "build",
-    "--package",
-    PACKAGE,
-    "--bin",
-    BIN,
+    "--package=memtrace-ebpf",
+    "--bin=memtrace-bpf",
     "--release",
-    "--target",
-    TARGET,
+    "--target=bpfel-unknown-none",
     "-Zbuild-std=core",
     "--config=profile.release.opt-level=3",
     "--config=profile.release.debug=2",
@@ -59,9 +56,17 @@ pub fn recorded_flags() -> Vec<String> {
         ("<checkout>", REMAPPED_CHECKOUT),
         ("<cargo home>", REMAPPED_CARGO_HOME),
         ("<rust sources>", REMAPPED_RUST_SOURCES),
+        ("<folder of a dependency>", "<name>-<version>"),
     ];
     let cargo = CARGO_ARGS.iter().map(|arg| format!("cargo {arg}"));
-    let rustc = RUSTFLAGS.iter().map(|flag| format!("rustc {flag}"));
+    let named = [
+        "-Cmetadata=memtrace-ebpf",
+        "-Cmetadata=<name>-<version of a dependency>",
+    ];
+    let rustc = RUSTFLAGS
+        .iter()
+        .chain(&named)
+        .map(|flag| format!("rustc {flag}"));
     let remap = remaps
         .iter()
         .map(|(from, to)| format!("rustc --remap-path-prefix={from}={to}"));

@@ -83,7 +83,7 @@ fn inspect(rustc: &Path, oldest: &str) -> Result<Rustc> {
     }
     let mut verbose = Command::new(rustc);
     // `cargo xtask` runs inside another toolchain's environment, which must not leak into this one.
-    super::compile::clean(&mut verbose).arg("-vV");
+    super::environment::clean(&mut verbose).arg("-vV");
     let text = process::stdout(&mut verbose)?;
     let version = text.lines().next().unwrap_or_default().to_owned();
     let fields: HashMap<&str, &str> = text
@@ -109,7 +109,7 @@ fn inspect(rustc: &Path, oldest: &str) -> Result<Rustc> {
     }
 
     let mut print_sysroot = Command::new(rustc);
-    super::compile::clean(&mut print_sysroot).args(["--print", "sysroot"]);
+    super::environment::clean(&mut print_sysroot).args(["--print", "sysroot"]);
     let sources = Path::new(&process::stdout(&mut print_sysroot)?).join("lib/rustlib/src/rust");
     if !sources.join("library/core/src/lib.rs").is_file() {
         bail!(
