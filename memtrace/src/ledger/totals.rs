@@ -130,7 +130,9 @@ pub struct Ages(Option<Box<Histogram<u32>>>);
 
 impl Ages {
     pub fn record(&mut self, age_ns: u64) {
-        self.histogram().saturating_record(age_ns);
+        // Not saturating_record: it clamps to today's range instead of growing it.
+        let recorded = self.histogram().record(age_ns);
+        recorded.expect("a histogram that grows takes any value");
     }
 
     fn histogram(&mut self) -> &mut Histogram<u32> {
@@ -281,4 +283,20 @@ pub struct RssHistory {
     pub lazyfree_bytes: Option<u64>,
     pub effective_bytes: Option<u64>,
     pub lazyfree_at_ns: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_of_any_size_keep_two_digits() {
+        for age_ns in [1, 255, 256, 3_100_000_000, u64::MAX] {
+            let mut ages = Ages::default();
+            ages.record(0);
+            ages.record(age_ns);
+            let highest = ages.quantile_ns(1.0).expect("ages were recorded");
+            assert!(highest >= age_ns && highest - age_ns <= age_ns / 100, "{age_ns}: {highest}");
+        }
+    }
 }

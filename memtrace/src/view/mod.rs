@@ -1,8 +1,13 @@
 //! What is shown, as plain data: the outputs turn these into text or JSON and decide nothing.
 
+pub mod filter;
+pub mod runs;
+pub mod status;
+pub mod summary;
+
 use std::sync::Arc;
 
-use crate::ledger::event::{Access, Call, Lost, Mapping};
+use crate::ledger::event::{Access, Call, Lost, Mapping, Op};
 use crate::ledger::totals::{FaultClass, RssHistory, Totals};
 
 /// What is traced and how, known once everything is attached.
@@ -14,6 +19,8 @@ pub struct Header {
     pub page_bytes: u64,
     /// RFC 3339.
     pub started_at: String,
+    /// CLOCK_MONOTONIC at `started_at`, so that every other stamp can be placed in calendar time.
+    pub start_ns: u64,
     pub fault_source: &'static str,
     pub targets: Vec<Target>,
 }
@@ -36,6 +43,26 @@ pub enum Line {
     Process(ProcessLine),
 }
 
+impl Line {
+    /// When it happened: for a call, when it came back.
+    pub fn at_ns(&self) -> u64 {
+        match self {
+            Self::Call(line) => line.call.exit_ns,
+            Self::Faults(run) => run.at_ns,
+            Self::Process(line) => line.at_ns,
+        }
+    }
+
+    /// The bytes that it is about; None where it has no size or the size is not known.
+    pub fn size_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Call(line) => line.size_bytes(),
+            Self::Faults(run) => Some(run.len_bytes),
+            Self::Process(_) => None,
+        }
+    }
+}
+
 /// A call, with the mapping it fell on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallLine {
@@ -44,6 +71,25 @@ pub struct CallLine {
     pub mapping: Option<Mapping>,
     /// For brk: the break before it, where known.
     pub old_break: Option<u64>,
+}
+
+impl CallLine {
+    /// The bytes that the call is about, as the program passed them; for brk, by how much the
+    /// break moved, and for mremap the larger of the two lengths.
+    pub fn size_bytes(&self) -> Option<u64> {
+        match self.call.op {
+            Op::Madvise { len, .. } | Op::Mmap { len, .. } | Op::Munmap { len, .. } => Some(len),
+            Op::ProcessMadvise { range, .. } => range.map(|(_, len)| len),
+            Op::Mremap {
+                old_len, new_len, ..
+            } => Some(old_len.max(new_len)),
+            Op::Brk { .. } => {
+                let new_break = u64::try_from(self.call.ret?).ok()?;
+                Some(new_break.abs_diff(self.old_break?))
+            }
+            Op::Unseen { .. } => None,
+        }
+    }
 }
 
 /// Neighbouring faults of one thread, class and access, run together.
@@ -61,6 +107,9 @@ pub struct FaultRun {
     pub access: Access,
     /// Since the release, of the first fault; refaults only.
     pub age_ns: Option<u64>,
+    /// The first writes after reads that mapped the zero page: the reads were counted in `class`,
+    /// these count in the total of faults and in no class.
+    pub zero_page_write: bool,
     pub mapping: Option<Mapping>,
 }
 
@@ -99,7 +148,7 @@ pub struct Status {
 pub struct Rates {
     /// Bytes a second given back by MADV_FREE (requested).
     pub free_bytes: f64,
-    /// Bytes a second given back by MADV_DONTNEED (requested).
+    /// Bytes a second given back by MADV_DONTNEED and MADV_DONTNEED_LOCKED (requested).
     pub dontneed_bytes: f64,
     pub refaulted_bytes: f64,
     pub faults: f64,

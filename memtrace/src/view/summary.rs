@@ -1,0 +1,137 @@
+//! The sum over the summaries of several processes.
+
+use std::collections::HashSet;
+
+use super::{Summary, Total};
+use crate::ledger::event::Lost;
+use crate::ledger::totals::Totals;
+
+impl Total {
+    /// Sums up `summaries`; what was lost is told apart, since it is counted for all of them at once.
+    pub fn of(summaries: &[Summary], lost: Lost) -> Self {
+        let pids: HashSet<u32> = summaries.iter().map(|one| one.pid).collect();
+        let start_ns = summaries.iter().map(|one| one.start_ns).min();
+        let ends = summaries.iter().map(|one| one.start_ns + one.duration_ns);
+        let mut totals = Totals::default();
+        for one in summaries {
+            totals.add(&one.totals);
+        }
+        Self {
+            processes: pids.len() as u64,
+            duration_ns: ends.max().unwrap_or(0) - start_ns.unwrap_or(0),
+            exact: summaries.iter().all(|one| one.exact),
+            lost,
+            totals,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::advice::Advice;
+    use crate::ledger::totals::{Basis, FaultClass, RssHistory};
+
+    fn summary(pid: u32, image: u32, start_ns: u64, duration_ns: u64) -> Summary {
+        let mut totals = Totals::default();
+        let free = totals.advice.entry(Advice::FREE).or_default();
+        free.calls = 2;
+        free.requested_bytes = 100;
+        free.refaults = 1;
+        free.refaulted_bytes = 50;
+        free.ages.record(u64::from(pid) * 1000);
+        totals.unmap.brk.calls = 3;
+        totals.map.mremap.bytes = 7;
+        totals.faults.total = 5;
+        let class = totals.faults.class_mut(FaultClass::RefaultFree);
+        class.faults = 1;
+        class.bytes = 50;
+        totals.unseen_calls = 1;
+        Summary {
+            pid,
+            image,
+            start_ns,
+            duration_ns,
+            comm: "x".to_owned(),
+            exact: true,
+            lost: Lost::default(),
+            notes: Vec::new(),
+            totals,
+            rss: RssHistory::default(),
+            rss_age_ns: None,
+            exit: None,
+        }
+    }
+
+    #[test]
+    fn a_total_adds_up_every_address_space_and_counts_each_process_once() {
+        let mut images = [
+            summary(1, 0, 1000, 500),
+            summary(1, 1, 1500, 100),
+            summary(2, 0, 1200, 900),
+        ];
+        let faults = &mut images[1].totals.faults;
+        faults.class_mut(FaultClass::RefaultFree).basis = Basis::LowerBound;
+        let lost = Lost {
+            calls: 9,
+            ..Lost::default()
+        };
+        let total = Total::of(&images, lost);
+        assert_eq!((total.processes, total.duration_ns), (2, 1100));
+        assert!(total.exact);
+        assert_eq!(total.lost.calls, 9);
+        let free = &total.totals.advice[&Advice::FREE];
+        assert_eq!((free.calls, free.requested_bytes), (6, 300));
+        assert_eq!((free.refaults, free.refaulted_bytes), (3, 150));
+        assert_eq!(free.ages.quantile_ns(0.5), Some(1003));
+        assert_eq!(free.ages.quantile_ns(1.0), Some(2007));
+        assert_eq!(total.totals.unmap.brk.calls, 9);
+        assert_eq!(total.totals.map.mremap.bytes, 21);
+        assert_eq!(total.totals.faults.total, 15);
+        let class = total.totals.faults.class(FaultClass::RefaultFree);
+        assert_eq!((class.faults, class.bytes), (3, 150));
+        assert_eq!(class.basis, Basis::LowerBound);
+        assert_eq!(total.totals.unseen_calls, 3);
+    }
+
+    #[test]
+    fn one_inexact_part_makes_the_total_inexact() {
+        let mut images = [summary(1, 0, 0, 1), summary(2, 0, 0, 1)];
+        images[1].exact = false;
+        assert!(!Total::of(&images, Lost::default()).exact);
+    }
+
+    #[test]
+    fn a_sum_of_released_bytes_with_an_unknown_part_is_unknown() {
+        let released = |known: [Option<u64>; 2]| {
+            let mut images = [summary(1, 0, 0, 1), summary(2, 0, 0, 1)];
+            for (one, bytes) in images.iter_mut().zip(known) {
+                one.totals.unmap.munmap.calls = 1;
+                one.totals.unmap.munmap.released_bytes = bytes;
+            }
+            Total::of(&images, Lost::default())
+                .totals
+                .unmap
+                .munmap
+                .released_bytes
+        };
+        assert_eq!(released([Some(1), Some(2)]), Some(3));
+        assert_eq!(released([Some(1), None]), None);
+        // Advice that one of the two never gave has no part in the sum.
+        let mut images = [summary(1, 0, 0, 1), summary(2, 0, 0, 1)];
+        let pageout = images[1].totals.advice.entry(Advice::PAGEOUT).or_default();
+        pageout.calls = 1;
+        pageout.released_bytes = Some(4);
+        let total = Total::of(&images, Lost::default());
+        assert_eq!(
+            total.totals.advice[&Advice::PAGEOUT].released_bytes,
+            Some(4)
+        );
+    }
+
+    #[test]
+    fn nothing_adds_up_to_nothing() {
+        let total = Total::of(&[], Lost::default());
+        assert_eq!((total.processes, total.duration_ns), (0, 0));
+    }
+}
