@@ -21,12 +21,12 @@ pub struct Classified {
     pub after: Option<Page>,
 }
 
-/// Classes `fault`; `in_flight` is a give-back by another thread that covers its page right now.
-pub fn classify(space: &Space, fault: &Fault, in_flight: Option<Source>) -> Classified {
+/// Classes `fault`; `in_flight` are the give-backs by other threads that cover its page right now.
+pub fn classify(space: &Space, fault: &Fault, in_flight: &[Source]) -> Classified {
     let vma = space.vma_at(fault.addr);
     let page = space.page_at(fault.addr);
     let populated = Page::Populated {
-        perhaps_taken: in_flight,
+        perhaps_taken: in_flight.last().copied(),
     };
     let basis = basis(space, fault, vma);
     let known = |class, bytes, after| Classified {
@@ -58,7 +58,9 @@ pub fn classify(space: &Space, fault: &Fault, in_flight: Option<Source>) -> Clas
         Some(Page::Released(release)) => {
             let class = release.source.refault();
             // Whose it was can't be told while another kind of give-back runs over the page.
-            let rival = in_flight.is_some_and(|source| source.how() != release.source.how());
+            let rival = in_flight
+                .iter()
+                .any(|source| source.how() != release.source.how());
             let (bytes, after) = populate(fault, vma, populated, class, Some(release));
             Classified {
                 release: Some(release),

@@ -120,6 +120,8 @@ pub struct Fork {
     pub pid: u32,
     /// CLONE_VM: one address space for both.
     pub shares_vm: bool,
+    /// False where the child is not followed.
+    pub followed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -118,17 +118,17 @@ impl Mm {
 
     pub(super) fn fault(&mut self, fault: &Fault) -> Classified {
         self.space.grow_stack(fault.addr);
-        let mut source = None;
+        let mut sources = Vec::new();
         let mut unmapping = false;
         for call in self.in_flight.iter().filter(|call| call.tid != fault.tid) {
             if call.ranges.iter().any(|range| range.contains(&fault.addr)) {
                 match call.source {
-                    Some(found) => source = Some(found),
+                    Some(source) => sources.push(source),
                     None => unmapping = true,
                 }
             }
         }
-        let mut was = classify(&self.space, fault, source);
+        let mut was = classify(&self.space, fault, &sources);
         // Whether it hit the old mapping or the new one can't be told.
         was.ambiguous |= unmapping;
         self.count(fault, &was);

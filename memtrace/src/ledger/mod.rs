@@ -161,6 +161,9 @@ impl Ledger {
             self.strays += 1;
             return;
         };
+        if !fork.followed {
+            return;
+        }
         let mm = match parent.mm {
             Some(mm) if !fork.shares_vm => {
                 let child = self.mms[mm].fork(fork.pid, fork.at_ns);

@@ -1,0 +1,187 @@
+//! Fork, vfork, exec and exit: whose ledger counts what.
+
+use super::support::*;
+use crate::ledger::advice::Advice;
+use crate::ledger::event::{Access, Begin, Event, Exec, Exit, Fault, Fork};
+use crate::ledger::totals::FaultClass as C;
+
+const CHILD: u32 = 20;
+
+fn fork(s: &mut Scene, shares_vm: bool) {
+    let at_ns = s.tick();
+    s.apply(Event::Fork(Fork {
+        at_ns,
+        parent_pid: PID,
+        pid: CHILD,
+        shares_vm,
+        followed: true,
+    }));
+}
+
+fn child_write(s: &mut Scene, n: u64, present: bool) -> C {
+    let at_ns = s.tick();
+    s.apply(Event::Fault(Fault {
+        at_ns,
+        pid: CHILD,
+        tid: CHILD,
+        addr: page(n),
+        present,
+        access: Access::Write,
+        by_kernel: false,
+    }))
+    .expect("the child is known")
+    .class
+}
+
+fn exec(s: &mut Scene, pid: u32, followed: bool) {
+    let at_ns = s.tick();
+    s.apply(Event::Exec(Exec {
+        at_ns,
+        pid,
+        comm: "new".to_owned(),
+        followed,
+    }));
+}
+
+#[test]
+fn after_a_fork_each_side_counts_its_own() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    s.advise(Advice::DONTNEED, 0, 2);
+    fork(&mut s, false);
+    assert_eq!(child_write(&mut s, 2, true), C::Cow);
+    assert_eq!(child_write(&mut s, 0, false), C::RefaultDontneed);
+    let child = &s.ledger.mms()[1];
+    assert_eq!((child.pid, child.totals.faults.total), (CHILD, 2));
+    let inherited = &child.totals.advice[&Advice::DONTNEED];
+    assert_eq!((inherited.calls, inherited.refaults), (0, 1));
+    assert_eq!(inherited.refault_ratio(), None);
+    // The child's touch brought nothing back for the parent.
+    s.write(0, 1);
+    assert_eq!((s.faults(C::RefaultDontneed), s.faults(C::Cow)), (1, 0));
+}
+
+#[test]
+fn inherited_refaults_have_no_part_in_the_childs_own_ratio() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    s.advise(Advice::DONTNEED, 0, 2);
+    fork(&mut s, false);
+    child_write(&mut s, 0, false);
+    child_write(&mut s, 1, false);
+    let at_ns = s.tick();
+    let call = std::sync::Arc::new(crate::ledger::event::Call {
+        pid: CHILD,
+        tid: CHILD,
+        enter_ns: at_ns,
+        exit_ns: at_ns,
+        ret: Some(0),
+        op: madvise(Advice::DONTNEED, 2, 2),
+    });
+    s.enter(&call);
+    s.leave(&call);
+    child_write(&mut s, 2, false);
+    let totals = &s.ledger.mms()[1].totals.advice[&Advice::DONTNEED];
+    assert_eq!((totals.refaults, totals.refault_ratio()), (3, Some((0.5, "requested"))));
+}
+
+#[test]
+fn fork_advice_is_kept() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    s.advise(Advice::DONTNEED, 0, 4);
+    s.advise(Advice::WIPEONFORK, 0, 1);
+    s.advise(Advice::DONTFORK, 1, 1);
+    fork(&mut s, false);
+    assert_eq!(child_write(&mut s, 0, false), C::FirstTouch);
+    assert!(s.ledger.mms()[1].mapping_at(page(1)).is_none());
+    assert_eq!(child_write(&mut s, 2, false), C::RefaultDontneed);
+}
+
+#[test]
+fn a_vfork_child_works_on_its_parents_ledger_until_it_execs() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    fork(&mut s, true);
+    assert_eq!(child_write(&mut s, 3, true), C::Cow);
+    assert_eq!((s.ledger.mms().len(), s.faults(C::Cow)), (1, 1));
+    exec(&mut s, CHILD, false);
+    assert!(s.ledger.mm_of(CHILD).is_none());
+    assert_eq!(s.ledger.mms()[0].end_ns, None);
+}
+
+#[test]
+fn an_address_space_ends_with_its_last_owner() {
+    let mut s = Scene::new();
+    fork(&mut s, true);
+    let exit = |pid, at_ns| {
+        Event::Exit(Exit {
+            at_ns,
+            pid,
+            status: Some(0),
+        })
+    };
+    s.apply(exit(PID, 50));
+    assert_eq!(s.ledger.mms()[0].end_ns, None);
+    assert!(s.ledger.any_alive());
+    s.apply(exit(CHILD, 60));
+    assert_eq!(s.ledger.mms()[0].end_ns, Some(60));
+    assert!(!s.ledger.any_alive());
+}
+
+#[test]
+fn exec_begins_a_new_image_in_which_everything_is_new() {
+    let mut s = Scene::new();
+    s.map(0, 1);
+    s.write(0, 1);
+    s.advise(Advice::DONTNEED, 0, 1);
+    exec(&mut s, PID, true);
+    s.base_pages_only(PID);
+    s.map(0, 1);
+    assert_eq!(s.touch(0, Access::Write, false).class, C::FirstTouch);
+    let images: Vec<_> = s.ledger.mms().iter().map(|mm| (mm.image, mm.totals.faults.total)).collect();
+    assert_eq!(images, [(0, 1), (1, 1)]);
+    assert!(s.ledger.mms()[0].end_ns.is_some());
+}
+
+#[test]
+fn what_a_launched_process_does_before_its_first_exec_is_not_counted() {
+    let mut s = Scene::new();
+    s.apply(Event::Begin(Begin {
+        at_ns: 1,
+        pid: CHILD,
+        comm: "memtrace".to_owned(),
+        before_exec: true,
+    }));
+    let before = s.apply(Event::Fault(Fault {
+        at_ns: 2,
+        pid: CHILD,
+        tid: CHILD,
+        addr: page(0),
+        present: false,
+        access: Access::Read,
+        by_kernel: false,
+    }));
+    assert_eq!(before, None);
+    exec(&mut s, CHILD, true);
+    let mm = s.ledger.mm_of(CHILD).expect("it began with its exec");
+    assert_eq!((mm.image, mm.totals.faults.total), (0, 0));
+    assert_eq!(s.ledger.strays(), 0);
+}
+
+#[test]
+fn events_of_nobody_are_counted_as_strays() {
+    let mut s = Scene::new();
+    let exec = Exec {
+        at_ns: 1,
+        pid: 999,
+        comm: String::new(),
+        followed: true,
+    };
+    s.apply(Event::Exec(exec));
+    assert_eq!(s.ledger.strays(), 1);
+}

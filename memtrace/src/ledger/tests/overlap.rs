@@ -1,0 +1,92 @@
+//! Calls and faults of different threads at once: what order settles, and what it can't.
+
+use super::support::*;
+use crate::ledger::advice::Advice;
+use crate::ledger::event::{Access, Op};
+use crate::ledger::totals::FaultClass as C;
+
+#[test]
+fn a_fault_inside_a_give_back_finds_the_page_already_taken() {
+    let mut s = Scene::new();
+    s.map(0, 2);
+    s.write(0, 2);
+    let call = s.call(madvise(Advice::DONTNEED, 0, 2), 0);
+    s.enter(&call);
+    s.tid = 11;
+    assert_eq!(s.touch(0, Access::Write, false).class, C::RefaultDontneed);
+    s.leave(&call);
+    assert_eq!(s.totals().faults.ambiguous, 0);
+}
+
+#[test]
+fn a_page_touched_inside_a_give_back_may_have_been_taken_again() {
+    let mut s = Scene::new();
+    s.map(0, 2);
+    let call = s.call(madvise(Advice::DONTNEED, 0, 2), 0);
+    s.enter(&call);
+    s.tid = 11;
+    assert_eq!(s.touch(0, Access::Write, false).class, C::FirstTouch);
+    s.leave(&call);
+    let again = s.touch(0, Access::Write, false);
+    assert_eq!((again.class, again.ambiguous), (C::RefaultDontneed, true));
+    assert_eq!(s.totals().faults.ambiguous, 1);
+}
+
+#[test]
+fn two_kinds_of_give_back_at_once_leave_the_refault_ambiguous() {
+    let mut s = Scene::new();
+    s.map(0, 1);
+    s.write(0, 1);
+    let free = s.call(madvise(Advice::FREE, 0, 1), 0);
+    s.enter(&free);
+    s.tid = 11;
+    let dontneed = s.call(madvise(Advice::DONTNEED, 0, 1), 0);
+    s.enter(&dontneed);
+    s.tid = 12;
+    assert!(s.touch(0, Access::Write, false).ambiguous);
+}
+
+#[test]
+fn a_mapping_handed_on_by_munmap_is_new_although_its_mmap_came_back_first() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    let (addr, len) = (page(0), 4 * PAGE);
+    let munmap = s.call(Op::Munmap { addr, len }, 0);
+    s.enter(&munmap);
+    s.tid = 11;
+    s.map(0, 4);
+    assert_eq!(s.touch(0, Access::Write, false).class, C::FirstTouch);
+    // The first thread comes back last, and must not take the new mapping away.
+    s.leave(&munmap);
+    assert_eq!(s.touch(1, Access::Write, false).class, C::FirstTouch);
+    assert_eq!(s.faults(C::Unknown), 0);
+}
+
+#[test]
+fn a_failed_give_back_takes_nothing_at_its_enter() {
+    let mut s = Scene::new();
+    s.map(0, 1);
+    s.write(0, 1);
+    let op = Op::Madvise {
+        advice: Advice::DONTNEED,
+        addr: page(0) + 8,
+        len: PAGE,
+    };
+    let call = s.call(op, -i64::from(libc::EINVAL));
+    s.enter(&call);
+    s.tid = 11;
+    assert_eq!(s.touch(0, Access::Write, false).class, C::Unknown);
+}
+
+#[test]
+fn the_threads_own_call_does_not_make_its_faults_ambiguous() {
+    let mut s = Scene::new();
+    s.map(0, 1);
+    let call = s.call(madvise(Advice::FREE, 0, 1), 0);
+    s.enter(&call);
+    s.touch(0, Access::Write, false);
+    s.leave(&call);
+    s.touch(0, Access::Write, false);
+    assert_eq!((s.faults(C::Unknown), s.totals().faults.ambiguous), (1, 0));
+}

@@ -1,0 +1,158 @@
+//! Calls that fail, or stop half-way: an error does not mean that nothing happened.
+
+use super::support::*;
+use crate::ledger::advice::Advice;
+use crate::ledger::event::Op;
+use crate::ledger::totals::FaultClass as C;
+
+const ENOMEM: i64 = -(libc::ENOMEM as i64);
+const EINVAL: i64 = -(libc::EINVAL as i64);
+
+#[test]
+fn holes_are_reported_after_everything_else_was_done() {
+    let mut s = Scene::new();
+    s.map(0, 10);
+    s.map(20, 10);
+    s.write(0, 10);
+    s.write(20, 10);
+    s.advise_ret(Advice::DONTNEED, 0, 30, ENOMEM);
+    s.write(0, 10);
+    s.write(20, 10);
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.calls, totals.failed, totals.partial), (1, 1, 1));
+    assert_eq!(totals.requested_bytes, 20 * PAGE);
+    assert_eq!(totals.refaults, 20);
+}
+
+#[test]
+fn a_range_of_nothing_fails_whole() {
+    let mut s = Scene::new();
+    s.map(0, 1);
+    s.advise_ret(Advice::DONTNEED, 50, 4, ENOMEM);
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.failed, totals.partial, totals.requested_bytes), (1, 0, 0));
+}
+
+#[test]
+fn free_stops_at_the_first_mapping_that_refuses_it() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.mmap(4, 4, 0x02);
+    s.map(8, 4);
+    s.write(0, 4);
+    s.write(8, 4);
+    s.advise_ret(Advice::FREE, 0, 12, EINVAL);
+    s.write(0, 4);
+    s.write(8, 4);
+    let totals = s.advice(Advice::FREE);
+    assert_eq!((totals.failed, totals.partial), (1, 1));
+    assert_eq!(totals.requested_bytes, 4 * PAGE);
+    assert_eq!(s.faults(C::RefaultFree), 4);
+    // The last part was not reached, and its pages were there already.
+    assert_eq!(s.faults(C::Unknown), 4);
+}
+
+#[test]
+fn an_unaligned_address_does_nothing() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    let op = Op::Madvise {
+        advice: Advice::DONTNEED,
+        addr: page(0) + 1,
+        len: PAGE,
+    };
+    s.done(op, EINVAL);
+    s.write(0, 1);
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.failed, totals.partial, totals.refaults), (1, 0, 0));
+}
+
+#[test]
+fn a_length_is_rounded_up_and_none_is_no_range() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    for len in [0, 1, PAGE + 1] {
+        let op = Op::Madvise {
+            advice: Advice::DONTNEED,
+            addr: page(0),
+            len,
+        };
+        s.done(op, 0);
+    }
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.calls, totals.requested_bytes), (3, 3 * PAGE));
+}
+
+#[test]
+fn a_length_that_wraps_is_refused() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    let op = Op::Madvise {
+        advice: Advice::DONTNEED,
+        addr: page(0),
+        len: u64::MAX,
+    };
+    s.done(op, EINVAL);
+    assert_eq!(s.advice(Advice::DONTNEED).failed, 1);
+    s.write(0, 1);
+    assert_eq!(s.faults(C::RefaultDontneed), 0);
+}
+
+#[test]
+fn where_a_call_stopped_is_unknown_the_faults_are_too() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 2);
+    s.advise_ret(Advice::DONTNEED, 0, 4, -i64::from(libc::EINTR));
+    s.write(0, 1);
+    assert_eq!((s.faults(C::Unknown), s.faults(C::RefaultDontneed)), (1, 0));
+    // What was never populated was not there to be taken.
+    s.write(3, 1);
+    assert_eq!(s.faults(C::FirstTouch), 3);
+    assert_eq!(s.advice(Advice::DONTNEED).requested_bytes, 0);
+}
+
+#[test]
+fn a_call_that_the_kernel_starts_anew_is_counted_once() {
+    let mut s = Scene::new();
+    s.map(0, 1);
+    s.write(0, 1);
+    s.advise_ret(Advice::GUARD_INSTALL, 0, 1, -513);
+    s.advise(Advice::GUARD_INSTALL, 0, 1);
+    let totals = s.advice(Advice::GUARD_INSTALL);
+    assert_eq!((totals.calls, totals.failed, totals.requested_bytes), (1, 0, PAGE));
+}
+
+/// One range of a process_madvise of this process on itself.
+fn range(first: u64, pages: u64, index: u32, before: u64) -> Op {
+    Op::ProcessMadvise {
+        target_pid: Some(PID),
+        advice: Advice::DONTNEED,
+        range: Some((page(first), pages * PAGE)),
+        index,
+        ranges: 3,
+        before_bytes: before * PAGE,
+    }
+}
+
+#[test]
+fn process_madvise_does_its_ranges_up_to_the_one_that_fails() {
+    let mut s = Scene::new();
+    s.map(0, 30);
+    s.write(0, 30);
+    let ret = 2 * PAGE as i64;
+    for op in [range(0, 2, 0, 0), range(10, 4, 1, 2), range(20, 3, 2, 6)] {
+        s.done(op, ret);
+    }
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.calls, totals.failed, totals.partial), (1, 0, 1));
+    assert_eq!(totals.requested_bytes, 2 * PAGE);
+    s.write(0, 2);
+    s.write(10, 1);
+    s.write(20, 1);
+    assert_eq!(s.faults(C::RefaultDontneed), 2);
+    assert_eq!(s.faults(C::Unknown), 2);
+}
