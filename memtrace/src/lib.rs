@@ -1,7 +1,14 @@
 //! memtrace: shows what a process gives back to the kernel, what it takes again, and what its RSS really is.
 
+pub mod attach;
+pub mod clock;
+pub mod decode;
 pub mod kernel;
+pub mod launch;
 pub mod ledger;
+pub mod order;
+mod pod;
 pub mod proc;
+pub mod source;
 pub mod units;
 pub mod view;

@@ -510,7 +510,7 @@ impl Mm {
             let totals = &mut self.totals.unmap.brk;
             totals.calls += 1;
             totals.requested_bytes += old - new_page;
-            self.end_mappings(call, vec![new_page..old]);
+            self.end_mappings(call, std::iter::once(new_page..old).collect());
         }
     }
 

@@ -83,6 +83,14 @@ impl Model {
     fn advise(&mut self, advice: Advice, n: usize) {
         let cell = &mut self.cells[n];
         match (cell.present, advice) {
+            // A swap entry is dropped by either. And of what may still have been there, lazily free,
+            // the last call that could have taken it has the credit: nobody can know better.
+            (Present::No, Advice::FREE) if cell.given_by == Some(Advice::PAGEOUT) => {
+                cell.given_by = Some(advice);
+            }
+            (Present::No, Advice::DONTNEED) if cell.given_by.is_some() => {
+                cell.given_by = Some(advice);
+            }
             (Present::No, _) => {}
             (Present::Zero, Advice::DONTNEED) | (Present::Yes, Advice::DONTNEED) => {
                 cell.present = Present::No;
@@ -176,9 +184,6 @@ proptest! {
                     if let Some(present) = model.touch(n as usize, write) {
                         let access = if write { Access::Write } else { Access::Read };
                         s.touch(n, access, present);
-                    } else if write {
-                        // Written in place: the hardware tells nobody, so the model must not
-                        // expect the ledger to know. It differs only for what is reclaimed later.
                     }
                 }
                 Step::Reclaim(n) => {

@@ -1,0 +1,280 @@
+//! Loads the eBPF object, attaches its programs and takes them off again: all that knows aya's programs.
+
+mod counters;
+mod programs;
+
+use std::fmt;
+
+use anyhow::{Context as _, anyhow, bail};
+use aya::maps::{Array, HashMap, MapData, RingBuf};
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use memtrace_ebpf::{Control, Pending, followed};
+
+use crate::kernel::btf::Btf as KernelTypes;
+use crate::kernel::explain::explain_load_error;
+use crate::kernel::format::read_format;
+use crate::kernel::tracefs::with_tracefs;
+use crate::pod::Wire;
+use crate::proc::namespace;
+pub use counters::Counts;
+
+/// The committed object: `cargo xtask build-ebpf` makes it.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/bpf/memtrace.bpf.o"
+));
+
+/// Where page faults are taken from, from the cheapest to the dearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultSource {
+    /// A BTF-typed raw tracepoint: wants the kernel's BTF.
+    TpBtf,
+    /// A raw tracepoint: wants neither BTF nor tracefs.
+    RawTp,
+    /// The classic tracepoint.
+    Tracepoint,
+}
+
+impl FaultSource {
+    pub const LADDER: [Self; 3] = [Self::TpBtf, Self::RawTp, Self::Tracepoint];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TpBtf => "tp_btf",
+            Self::RawTp => "raw_tp",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+impl fmt::Display for FaultSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What to attach to.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Pids in this process's own pid namespace.
+    pub pids: Vec<u32>,
+    pub follow_forks: bool,
+    /// None: the first rung of the ladder that works.
+    pub fault_source: Option<FaultSource>,
+    /// A power of two, and at least a page.
+    pub ringbuf_bytes: u32,
+    /// How much the kernel side says of rare events: 0 for nothing, 5 for all (aya_log's levels).
+    pub log_level: u8,
+}
+
+/// Programs that are attached, until this is dropped or told to [`stop`](Attached::stop).
+pub struct Attached {
+    ebpf: Ebpf,
+    pub fault_source: FaultSource,
+    /// Rungs that were tried before it, and why each failed.
+    pub passed_over: Vec<(FaultSource, String)>,
+    control: Array<MapData, Wire<Control>>,
+    counters: counters::Counters,
+}
+
+/// The ends of the maps that the ring's reader works on.
+pub struct RingEnds {
+    pub ring: RingBuf<MapData>,
+    pub pending: HashMap<MapData, u32, Wire<Pending>>,
+}
+
+/// Loads and attaches everything, in an order that leaves no gap: lifecycle, then calls, then faults.
+///
+/// # Errors
+/// One sentence that says what could not be loaded or attached, why, and what to do.
+pub fn attach(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
+    with_tracefs(|| attach_here(options)).map_err(|error| anyhow!("{error}; {}", error.advice()))?
+}
+
+fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
+    programs::check_formats()?;
+    let mut ebpf = load(options)?;
+    let mut take = |name: &str| {
+        ebpf.take_map(name)
+            .with_context(|| format!("the eBPF object has no map {name}"))
+    };
+    let ring = RingBuf::try_from(take("RING")?)?;
+    let pending = HashMap::try_from(take("PENDING")?)?;
+    let mut control: Array<_, Wire<Control>> = Array::try_from(take("CONTROL")?)?;
+    let mut targets: HashMap<_, u32, u32> = HashMap::try_from(take("TARGETS")?)?;
+    let counters = counters::Counters::new(take("COUNTERS")?)?;
+
+    if options.pids.len() > 1 {
+        for pid in &options.pids {
+            targets
+                .insert(pid, followed::OWN, 0)
+                .with_context(|| format!("cannot trace pid {pid}: the map of targets"))?;
+        }
+        let start = Control {
+            followed: options.pids.len() as u64,
+            ..Control::default()
+        };
+        control.set(0, Wire(start), 0).context("the control map")?;
+    }
+
+    programs::attach_lifecycle(&mut ebpf)?;
+    programs::attach_calls(&mut ebpf)?;
+    let (fault_source, passed_over) = attach_faults(&mut ebpf, options.fault_source)?;
+    // TARGETS stays alive through the programs that use it.
+    let attached = Attached {
+        ebpf,
+        fault_source,
+        passed_over,
+        control,
+        counters,
+    };
+    Ok((attached, RingEnds { ring, pending }))
+}
+
+impl Attached {
+    /// The kernel side's own log, for -v.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Totals of what the kernel side saw and lost so far.
+    ///
+    /// # Errors
+    /// When the kernel does not let the map be read any more.
+    pub fn counts(&self) -> anyhow::Result<Counts> {
+        self.counters.read(&self.ebpf)
+    }
+
+    /// Stops recording and takes every program off. On return none runs any more, so that what
+    /// the ring and the counters hold is final.
+    pub fn stop(mut self) -> anyhow::Result<Stopped> {
+        let mut control = self.control.get(&0, 0).map_or_else(|_| Control::default(), |c| c.0);
+        control.stopped = 1;
+        // All programs stop at once by the flag: detaching takes milliseconds, one after the other.
+        let _ = self.control.set(0, Wire(control), 0);
+        grace_period();
+        let missed = self.counters.missed(&self.ebpf);
+        programs::detach_all(&mut self.ebpf);
+        Ok(Stopped {
+            counters: self.counters,
+            missed,
+        })
+    }
+}
+
+/// What is left once nothing is attached: the counters.
+pub struct Stopped {
+    counters: counters::Counters,
+    missed: u64,
+}
+
+impl Stopped {
+    /// The final totals.
+    ///
+    /// # Errors
+    /// When the kernel does not let the map be read any more.
+    pub fn counts(&self) -> anyhow::Result<Counts> {
+        self.counters.totals(self.missed)
+    }
+}
+
+/// Waits until every program that runs at this moment has ended.
+fn grace_period() {
+    // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c), which programs run under.
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let ret = unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
+    if ret != 0 {
+        // A kernel with nohz_full CPUs refuses it; no program runs for as long as this.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Loads the object with its globals set.
+fn load(options: &Options) -> anyhow::Result<Ebpf> {
+    let newtask = read_format("task", "task_newtask")
+        .context("cannot read the format of the tracepoint task:task_newtask")?;
+    let offset = |name: &str| {
+        newtask
+            .field(name)
+            .map(|field| field.offset)
+            .with_context(|| format!("this kernel's task:task_newtask has no field {name}"))
+    };
+    let (newtask_pid, newtask_flags) = (offset("pid")?, offset("clone_flags")?);
+    let types = KernelTypes::of_kernel().ok();
+    let member = |structure, name| {
+        types
+            .as_ref()
+            .and_then(|types| types.member_offset(structure, name))
+            .unwrap_or(0)
+    };
+    let task_signal = member("task_struct", "signal");
+    let signal_live = member("signal_struct", "live");
+    let task_exit_code = member("task_struct", "exit_code");
+    let namespace = namespace::own().context("cannot tell this process's pid namespace")?;
+    let (dev, ino) = if namespace.initial { (0, 0) } else { (namespace.dev, namespace.ino) };
+    let target = match options.pids[..] {
+        [pid] => pid,
+        _ => 0,
+    };
+    let follow = u32::from(options.follow_forks);
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries("RING", options.ringbuf_bytes)
+        .override_global("TARGET", &target, true)
+        .override_global("FOLLOW_FORKS", &follow, true)
+        .override_global("PID_NS_DEV", &dev, true)
+        .override_global("PID_NS_INO", &ino, true)
+        .override_global("NEWTASK_PID", &newtask_pid, true)
+        .override_global("NEWTASK_FLAGS", &newtask_flags, true)
+        .override_global("TASK_SIGNAL", &task_signal, true)
+        .override_global("SIGNAL_LIVE", &signal_live, true)
+        .override_global("TASK_EXIT_CODE", &task_exit_code, true)
+        .override_global("AYA_LOG_LEVEL", &options.log_level, true);
+    loader
+        .load(OBJECT)
+        .map_err(|error| anyhow!(explain_load_error("cannot load the eBPF object", &error)))
+}
+
+/// Attaches to page faults by the first rung that works, or by the one that is asked for.
+fn attach_faults(
+    ebpf: &mut Ebpf,
+    wanted: Option<FaultSource>,
+) -> anyhow::Result<(FaultSource, Vec<(FaultSource, String)>)> {
+    let ladder = match &wanted {
+        Some(one) => std::slice::from_ref(one),
+        None => &FaultSource::LADDER[..],
+    };
+    let btf = Btf::from_sys_fs().ok();
+    let mut failures = Vec::new();
+    for &source in ladder {
+        match programs::attach_fault_source(ebpf, source, btf.as_ref()) {
+            Ok(()) => return Ok((source, failures)),
+            Err(error) => failures.push((source, format!("{error:#}"))),
+        }
+    }
+    let mut reasons: Vec<_> = failures
+        .iter()
+        .map(|(source, why)| format!("{source}: {why}"))
+        .collect();
+    reasons.dedup();
+    bail!("cannot attach to page faults: {}", reasons.join("; "))
+}
+
+/// Tries every rung of the ladder by itself, for `doctor`: loads, attaches and detaches it.
+pub fn try_fault_sources() -> Vec<(&'static str, Result<(), String>)> {
+    let try_one = |source| {
+        let options = Options {
+            // A pid that no process has: the programs run and find nothing to record.
+            pids: vec![u32::MAX],
+            follow_forks: false,
+            fault_source: Some(source),
+            ringbuf_bytes: 64 * 1024,
+            log_level: 0,
+        };
+        attach(&options).map(drop).map_err(|error| format!("{error:#}"))
+    };
+    FaultSource::LADDER
+        .into_iter()
+        .map(|source| (source.name(), try_one(source)))
+        .collect()
+}
