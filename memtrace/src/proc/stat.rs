@@ -6,6 +6,8 @@ use super::read_bounded;
 
 /// PF_KTHREAD of include/linux/sched.h: a thread of the kernel's own, which has no address space.
 const PF_KTHREAD: u32 = 0x0020_0000;
+/// PF_FORKNOEXEC: it still is what its parent was.
+const PF_FORKNOEXEC: u32 = 0x40;
 
 /// The fields that are of use here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,11 @@ pub struct Stat {
 impl Stat {
     pub fn is_kernel_thread(&self) -> bool {
         self.flags & PF_KTHREAD != 0
+    }
+
+    /// It has called exec since it was forked.
+    pub fn has_execed(&self) -> bool {
+        self.flags & PF_FORKNOEXEC == 0
     }
 
     /// It has ended and waits for its parent to take note.
