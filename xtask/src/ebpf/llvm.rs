@@ -80,10 +80,10 @@ pub fn find(rustc_major: u32) -> Result<Llvm, Missing> {
         seen,
         get: vec![
             format!(
-                "apt-get install llvm-{rustc_major}-dev libpolly-{rustc_major}-dev zlib1g-dev libzstd-dev   (Debian)"
+                "apt-get install llvm-{rustc_major}-dev libpolly-{rustc_major}-dev zlib1g-dev libzstd-dev   (Debian), or"
             ),
             format!(
-                "or set {OVERRIDE} to the prefix of such an LLVM, as in /usr/lib/llvm-{rustc_major}"
+                "set {OVERRIDE} to the prefix of such an LLVM, as in /usr/lib/llvm-{rustc_major}"
             ),
         ],
     })

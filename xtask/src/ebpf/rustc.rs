@@ -48,8 +48,8 @@ pub fn find_all(oldest: &str) -> Result<Vec<Rustc>, Missing> {
             seen,
             get: vec![
                 "apt-get install rustc-web cargo-web rust-web-src   (Debian 12), or".to_owned(),
-                "rustup toolchain install nightly --component rust-src".to_owned(),
-                format!("or set {OVERRIDE} to such a rustc"),
+                "rustup component add rust-src   (nightly is not needed), or".to_owned(),
+                format!("set {OVERRIDE} to such a rustc"),
             ],
         });
     }

@@ -10,6 +10,9 @@ use super::missing::MissingAll;
 use super::recipe::LINKER_VERSION;
 use super::rustc::{self, Rustc};
 
+/// Which LLVM to ask for while no rustc says which one it needs: that of Rust 1.95 to 1.96.
+const LLVM_WITHOUT_RUSTC: u32 = 22;
+
 pub struct Toolchain {
     pub rustc: Rustc,
     pub llvm: Llvm,
@@ -25,29 +28,27 @@ pub struct Identity {
 }
 
 impl Toolchain {
-    /// Finds the toolchain; among several usable ones, the one of `wanted` is taken.
+    /// Finds a rustc and an LLVM that go together; the rustc of `wanted` comes first.
     pub fn find(root: &Path, wanted: Option<&Identity>) -> Result<Self> {
         let oldest = Workspace::read(root)?.rust_version()?;
-        let mut missing = Vec::new();
-        // Without a rustc the newest LLVM version to ask for is unknown; Debian 12 has 22.
-        let mut rustc_major = 22;
-        let rustc = match rustc::find_all(&oldest) {
-            Ok(usable) => {
-                let same = |it: &&Rustc| wanted.is_some_and(|wanted| it.version == wanted.rustc);
-                let chosen = usable.iter().find(same).unwrap_or(&usable[0]).clone();
-                rustc_major = chosen.llvm.major;
-                Some(chosen)
-            }
-            Err(it) => {
-                missing.push(it);
-                None
+        let mut usable = match rustc::find_all(&oldest) {
+            Ok(usable) => usable,
+            Err(no_rustc) => {
+                let no_llvm = llvm::find(LLVM_WITHOUT_RUSTC).err();
+                return Err(MissingAll([no_rustc].into_iter().chain(no_llvm).collect()).into());
             }
         };
-        let llvm = llvm::find(rustc_major).map_err(|it| missing.push(it)).ok();
-        match (rustc, llvm) {
-            (Some(rustc), Some(llvm)) => Ok(Self { rustc, llvm }),
-            _ => Err(MissingAll(missing).into()),
+        // The sort keeps the order of preference among the others.
+        usable.sort_by_key(|it| wanted.is_none_or(|wanted| it.version != wanted.rustc));
+        let mut first_missing = None;
+        for rustc in usable {
+            match llvm::find(rustc.llvm.major) {
+                Ok(llvm) => return Ok(Self { rustc, llvm }),
+                // What the most preferred rustc lacks is what to get.
+                Err(missing) => _ = first_missing.get_or_insert(missing),
+            }
         }
+        Err(MissingAll(first_missing.into_iter().collect()).into())
     }
 
     pub fn identity(&self) -> Identity {
