@@ -9,9 +9,9 @@ use crate::ebpf::compile::compile;
 use crate::ebpf::inputs::{Inputs, sha256};
 use crate::ebpf::manifest::Manifest;
 use crate::ebpf::toolchain::Toolchain;
-use crate::paths;
+use crate::{not_run, paths};
 
-const UPDATE: &str = "run `cargo xtask build-ebpf` and commit memtrace/bpf/";
+const UPDATE: &str = "To update it, run `cargo xtask build-ebpf` and commit memtrace/bpf/.";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -31,8 +31,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn build(root: &Path) -> Result<ExitCode> {
     let toolchain = Toolchain::find(root, None)?;
+    let inputs = Inputs::read(root)?;
     let object = compile(root, &toolchain, false)?;
-    let manifest = Manifest::new(&object, Inputs::read(root)?, toolchain.identity());
+    let changed = Inputs::read(root)?.differences(&inputs);
+    if !changed.is_empty() {
+        bail!(
+            "nothing was written, since these were edited during the build: {}; run it again",
+            changed.join(", ")
+        );
+    }
+    let manifest = Manifest::new(&object, inputs, toolchain.identity());
     let path = paths::object(root);
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -53,8 +61,8 @@ fn check(root: &Path) -> Result<ExitCode> {
     let stale = manifest.stale(root)?;
     if !stale.is_empty() {
         bail!(
-            "the committed eBPF object is out of date: {}; {UPDATE}",
-            stale.join("; ")
+            "the committed eBPF object is out of date, because since it was built:\n  {}\n{UPDATE}",
+            stale.join("\n  ")
         );
     }
     let toolchain = Toolchain::find(root, Some(&manifest.toolchain))?;
@@ -62,7 +70,7 @@ fn check(root: &Path) -> Result<ExitCode> {
     let differences = toolchain.identity().differences(&manifest.toolchain);
     if !differences.is_empty() {
         let why = differences.join("; ");
-        if std::env::var_os("MEMTRACE_TEST_ALL").is_some_and(|value| value == "1") {
+        if not_run::is_forbidden() {
             bail!(
                 "bytes not compared, which MEMTRACE_TEST_ALL=1 forbids: another toolchain: {why}"
             );

@@ -2,8 +2,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::build_ebpf;
 use xtask::ebpf::wrapper;
+use xtask::{build_ebpf, run_test, test};
 
 /// The tasks of this repository that cargo has no command for.
 #[derive(Parser)]
@@ -17,6 +17,11 @@ struct Cli {
 enum Task {
     /// Build the eBPF object that is committed as memtrace/bpf/memtrace.bpf.o, and its manifest
     BuildEbpf(build_ebpf::Args),
+    /// Run all tests: `cargo test --workspace` and a list of those that could not run here
+    Test(test::Args),
+    /// Start one test binary; `test` has cargo call this
+    #[command(hide = true)]
+    RunTest(run_test::Args),
 }
 
 fn main() -> ExitCode {
@@ -25,6 +30,8 @@ fn main() -> ExitCode {
     } else {
         match Cli::parse().task {
             Task::BuildEbpf(args) => build_ebpf::run(&args),
+            Task::Test(args) => test::run(&args),
+            Task::RunTest(args) => run_test::run(&args),
         }
     };
     match result {

@@ -1,0 +1,111 @@
+//! The task `test`: build what the tests drive, run all tests, and say which ones did not run.
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::{not_run, paths, process};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Handed to `cargo test`, as in `cargo xtask test -p memtrace-tests refaults -- --nocapture`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let root = paths::checkout()?;
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = target_directory(&root, &cargo)?;
+
+    // The tests measure what users run, so memtrace is built as it is shipped. The workloads are
+    // optimised too, since a slow one changes what is raced against what.
+    eprintln!("Building memtrace and the workloads");
+    process::run(
+        Command::new(&cargo)
+            .current_dir(&root)
+            .args(["build", "--release", "--bins"])
+            .args(["--package", "memtrace", "--package", "memtrace-tests"]),
+    )?;
+
+    let not_run = target.join("not-run.txt");
+    fs::write(&not_run, "").with_context(|| format!("cannot write {}", not_run.display()))?;
+    let mut command = Command::new(&cargo);
+    command
+        .current_dir(&root)
+        .arg("test")
+        .arg("--config")
+        .arg(runner()?);
+    if !names_a_package(&args.args) {
+        command.arg("--workspace");
+    }
+    let status = process::status(
+        command
+            .args(&args.args)
+            .env("MEMTRACE_BIN", target.join("release/memtrace"))
+            .env("MEMTRACE_WORKLOADS", target.join("release"))
+            .env(not_run::FILE, &not_run),
+    )?;
+
+    let lines = not_run::read(&not_run)?;
+    print!("{}", not_run::summary(&lines));
+    if not_run::is_forbidden() && !lines.is_empty() {
+        eprintln!("error: MEMTRACE_TEST_ALL=1 asks for every test, and those above did not run");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Has cargo start each test binary through the task `run-test`.
+///
+/// It is the way to run one package's tests one at a time and the others' in parallel within one
+/// `cargo test`, so that any of its arguments can be handed on.
+fn runner() -> Result<OsString> {
+    let program = env::current_exe().context("cannot tell which file this program is")?;
+    let program = program.to_str().ok_or_else(|| {
+        anyhow!("the checkout's path is not UTF-8, which cargo's configuration cannot express")
+    })?;
+    // A JSON array of strings is a TOML array too.
+    let words = serde_json::to_string(&[program, "run-test"])?;
+    Ok(format!("target.'cfg(all())'.runner={words}").into())
+}
+
+/// Cargo refuses `--workspace` beside a package.
+fn names_a_package(args: &[OsString]) -> bool {
+    let for_cargo = args.iter().take_while(|arg| *arg != "--");
+    let mut texts = for_cargo.map(|arg| arg.to_string_lossy());
+    texts.any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
+}
+
+fn target_directory(root: &Path, cargo: &OsString) -> Result<PathBuf> {
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(root)
+        .args(["metadata", "--format-version=1", "--no-deps"]);
+    let metadata: serde_json::Value = serde_json::from_str(&process::stdout(&mut command)?)
+        .context("`cargo metadata` wrote something that is not JSON")?;
+    let target = metadata["target_directory"].as_str();
+    Ok(target
+        .ok_or_else(|| anyhow!("`cargo metadata` names no target directory"))?
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_recognised_only_among_cargos_own_arguments() {
+        let args = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert!(names_a_package(&args("-p memtrace")));
+        assert!(names_a_package(&args("--package=memtrace units")));
+        assert!(!names_a_package(&args("units -- -p")));
+    }
+}
