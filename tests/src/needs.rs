@@ -16,6 +16,8 @@ pub enum Need {
     Program(&'static str, &'static str),
     /// A shared library, and the Debian package that has it.
     Library(&'static str, &'static str),
+    /// No swap, so that PAGEOUT takes nothing but what is lazily free.
+    NoSwap,
     /// An advice value of madvise that this kernel must know, and its name.
     Advice(i32, &'static str),
 }
@@ -76,6 +78,10 @@ impl Need {
                 let why = format!("no library {name}");
                 (why, format!("apt-get install {package}"))
             }),
+            Self::NoSwap => has_swap().then(|| {
+                let why = "the machine has swap".to_owned();
+                (why, "swapoff -a".to_owned())
+            }),
             Self::Advice(value, name) => (!known(value)).then(|| {
                 let why = format!("this kernel does not know {name}");
                 (why, "run on a newer kernel".to_owned())
@@ -118,6 +124,12 @@ fn missing_capabilities() -> Vec<&'static str> {
         .filter(|(bit, _)| effective >> bit & 1 == 0)
         .map(|(_, name)| name)
         .collect()
+}
+
+/// Below its heading, /proc/swaps has one line for each.
+fn has_swap() -> bool {
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    swaps.lines().nth(1).is_some()
 }
 
 /// Whether the kernel takes an advice at all, tried on an empty page.

@@ -22,8 +22,16 @@ pub struct Trace {
 impl Trace {
     /// Traces a running process.
     pub fn attach(pid: u32, extra: &[&str]) -> Self {
+        let pid = pid.to_string();
+        let mut args = vec!["-p", &pid];
+        args.extend(extra);
+        Self::with(&args)
+    }
+
+    /// Traces what the arguments name.
+    pub fn with(args: &[&str]) -> Self {
         let mut command = command();
-        command.args(["-p", &pid.to_string()]).args(extra);
+        command.args(args);
         Self::spawn(command, Stdio::null(), Stdio::null())
     }
 
