@@ -100,6 +100,11 @@ impl Ledger {
         self.mms.get(process.mm?)
     }
 
+    /// True for a process that lives, as far as the ledger was told.
+    pub fn knows(&self, pid: u32) -> bool {
+        self.processes.contains_key(&pid)
+    }
+
     /// The processes that live, and are past their first exec.
     pub fn live_pids(&self) -> Vec<u32> {
         let mut pids: Vec<u32> = self

@@ -1,0 +1,142 @@
+//! From records to events: adds what only /proc can tell, as soon after the fact as can be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::clock;
+use crate::decode::Record;
+use crate::kernel::folios::Thp;
+use crate::ledger::event::{Call, Event, Exec, Exit, Fork, Op};
+use crate::order::Reorder;
+use crate::proc::{self, pidfd};
+
+/// The values of a pidfd that mean the caller itself (include/uapi/linux/pidfd.h).
+const PIDFD_SELF: [i32; 2] = [-10_000, -10_001];
+
+/// Turns records into events, and remembers which processes it must not ask /proc about.
+pub struct Enrich {
+    follow_forks: bool,
+    thp: Thp,
+    /// Processes that we launched and whose first exec we saw with our own eyes, stopped.
+    seen_exec: Option<u32>,
+    /// Children that are not followed, by parent.
+    pub unfollowed: HashMap<u32, u64>,
+}
+
+impl Enrich {
+    pub fn new(follow_forks: bool) -> Self {
+        Self {
+            follow_forks,
+            thp: Thp::read(),
+            seen_exec: None,
+            unfollowed: HashMap::new(),
+        }
+    }
+
+    /// The mappings after the next exec of this process are already known.
+    pub fn exec_is_known(&mut self, pid: u32) {
+        self.seen_exec = Some(pid);
+    }
+
+    pub fn take(&mut self, record: Record, order: &mut Reorder) {
+        match record {
+            Record::Fault(fault) => order.push(Event::Fault(fault)),
+            Record::Call { call, pidfd } => {
+                let call = Arc::new(self.complete(call, pidfd));
+                if call.op.takes_away() {
+                    order.push(Event::Enter(Arc::clone(&call)));
+                }
+                order.push(Event::Leave(call));
+            }
+            Record::Fork {
+                at_ns,
+                parent_pid,
+                pid,
+                shares_vm,
+            } => {
+                let followed = pid != 0 && (self.follow_forks || shares_vm);
+                if !followed {
+                    *self.unfollowed.entry(parent_pid).or_default() += 1;
+                }
+                order.push(Event::Fork(Fork {
+                    at_ns,
+                    parent_pid,
+                    pid,
+                    shares_vm,
+                    followed,
+                }));
+            }
+            Record::Exec {
+                at_ns,
+                pid,
+                comm,
+                followed,
+            } => {
+                order.push(Event::Exec(Exec {
+                    at_ns,
+                    pid,
+                    comm,
+                    followed,
+                }));
+                if followed {
+                    self.new_image(at_ns, pid, order);
+                }
+            }
+            Record::Exit {
+                at_ns,
+                pid,
+                status,
+                group_known,
+            } => {
+                // Without the kernel's BTF a thread's end looks like a process's: ask.
+                if group_known || is_gone(pid) {
+                    order.push(Event::Exit(Exit { at_ns, pid, status }));
+                }
+            }
+        }
+    }
+
+    /// Which folios the process may get now.
+    pub fn folios(&self, pid: u32) -> Option<Event> {
+        let status = proc::status::read(pid).ok()?;
+        let folios = self.thp.folios(clock::now_ns(), pid, status.thp_enabled);
+        Some(Event::Folios(folios))
+    }
+
+    /// Reads what an exec has mapped, unless it was read while the process stood still.
+    fn new_image(&mut self, at_ns: u64, pid: u32, order: &mut Reorder) {
+        let known = self.seen_exec.take_if(|seen| *seen == pid).is_some();
+        if !known && let Ok(maps) = proc::maps::read(pid) {
+            let mut event = maps.into_event(pid, at_ns, true);
+            // Since the exec it may have grown: the first brk tells where it began.
+            event.heap_end = None;
+            order.push(Event::Mappings(event));
+        }
+        if let Some(Event::Folios(mut folios)) = self.folios(pid) {
+            folios.at_ns = at_ns;
+            order.push(Event::Folios(folios));
+        }
+    }
+
+    fn complete(&self, mut call: Call, passed: Option<i32>) -> Call {
+        let pid = call.pid;
+        match &mut call.op {
+            Op::ProcessMadvise { target_pid, .. } => {
+                *target_pid = match passed {
+                    Some(fd) if PIDFD_SELF.contains(&fd) => Some(pid),
+                    Some(fd) => pidfd::pidfd_target(pid, fd),
+                    None => None,
+                };
+            }
+            Op::Mmap { fd, name, .. } if *fd >= 0 => {
+                *name = proc::fd_target(pid, *fd).map(Arc::from);
+            }
+            _ => {}
+        }
+        call
+    }
+}
+
+fn is_gone(pid: u32) -> bool {
+    proc::stat::read(pid).map_or(true, |stat| stat.is_dead())
+}

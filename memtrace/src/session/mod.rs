@@ -1,0 +1,185 @@
+//! One run: attach, read, apply, show, and end in an order that loses nothing.
+
+mod ending;
+mod enrich;
+mod kernel_log;
+mod report;
+mod start;
+mod tracker;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::MissedTickBehavior;
+
+use crate::attach::{Attached, FaultSource};
+use crate::clock;
+use crate::ledger::event::Lost;
+use crate::output::Output;
+use crate::source::{Chunk, Source};
+use crate::view::filter::Filter;
+use ending::{Ending, Signals};
+pub use start::Targets;
+use tracker::Tracker;
+
+/// How to trace; whom is in [`Targets`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub follow_forks: bool,
+    pub duration: Option<Duration>,
+    pub interval: Duration,
+    /// Lines for calls and faults.
+    pub stream: bool,
+    /// A line each interval.
+    pub status: bool,
+    pub filter: Filter,
+    /// A power of two, and at least a page.
+    pub ringbuf_bytes: u32,
+    /// None: the cheapest that works.
+    pub fault_source: Option<FaultSource>,
+    pub verbose: u8,
+}
+
+/// Traces until the end and returns the exit status.
+///
+/// # Errors
+/// When nothing could be traced, or the output could not be written.
+pub async fn run(
+    settings: &Settings,
+    targets: Targets,
+    output: Box<dyn Output>,
+) -> anyhow::Result<u8> {
+    // Before anything else, so that no signal finds us half-way without a handler.
+    let mut signals = Signals::new()?;
+    let mut tracker = Tracker::new(settings, output);
+    let start::Started {
+        mut attached,
+        ends,
+        mut launched,
+    } = start::attach(settings, targets, &mut tracker)?;
+    let log = kernel_log::follow(attached.ebpf_mut(), settings.verbose)?;
+    let mut source = Source::start(ends, settings.ringbuf_bytes)?;
+    if let Some(launched) = &mut launched
+        && let Some(code) = launched.exec(&mut tracker)?
+    {
+        return Ok(code);
+    }
+    let result = follow(
+        settings,
+        &mut tracker,
+        &attached,
+        &mut source,
+        &mut launched,
+        &mut signals,
+    )
+    .await;
+    let ending = match result {
+        Ok(ending) => ending,
+        // Whoever read our output has had enough: a normal end, and nobody is left to tell.
+        Err(error) if is_closed_pipe(&error) => return Ok(exit_status(&mut launched)),
+        Err(error) => return Err(error),
+    };
+    // The user's second signal ends us at once, whatever we still write.
+    signals.let_the_next_one_kill();
+    match finish(&mut tracker, attached, source, &ending).await {
+        Ok(()) => {}
+        Err(error) if is_closed_pipe(&error) => {}
+        Err(error) => return Err(error),
+    }
+    drop(log);
+    Ok(exit_status(&mut launched))
+}
+
+fn exit_status(launched: &mut Option<start::Launched>) -> u8 {
+    launched.as_mut().map_or(0, start::Launched::exit_status)
+}
+
+/// Takes records in and shows them until something ends the run.
+async fn follow(
+    settings: &Settings,
+    tracker: &mut Tracker,
+    attached: &Attached,
+    source: &mut Source,
+    launched: &mut Option<start::Launched>,
+    signals: &mut Signals,
+) -> anyhow::Result<Ending> {
+    let mut ticks = tokio::time::interval(settings.interval);
+    // A late status line is shown once, not as often as it was missed.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    let time_is_up = async {
+        match settings.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(time_is_up);
+    loop {
+        tokio::select! {
+            chunk = source.chunks.recv() => {
+                let Some(chunk) = chunk else { return Ok(Ending::SourceGone) };
+                tracker.take(&chunk)?;
+                if launched.is_none() && !tracker.any_alive() {
+                    return Ok(Ending::TargetsGone);
+                }
+            }
+            _ = ticks.tick() => {
+                let counts = attached.counts()?;
+                tracker.interval(report::lost(clock::now_ns(), &counts))?;
+            }
+            () = &mut time_is_up => return Ok(Ending::TimeIsUp),
+            signal = signals.next() => {
+                match launched {
+                    // Ctrl-C reached the command too, and other signals are passed on: it decides.
+                    Some(launched) if signals.is_first() => launched.pass_on(signal),
+                    _ => return Ok(Ending::Signal),
+                }
+            }
+            ended = start::ended(launched) => {
+                ended.context("waiting for the command")?;
+                return Ok(Ending::TargetsGone);
+            }
+        }
+    }
+}
+
+/// Stops recording, takes what is left, checks the run against the kernel side's counters, and tells.
+async fn finish(
+    tracker: &mut Tracker,
+    attached: Attached,
+    mut source: Source,
+    ending: &Ending,
+) -> anyhow::Result<()> {
+    tracker.sample_rss();
+    let stopped = attached.stop()?;
+    let end_ns = clock::now_ns();
+    source.finish();
+    let mut last = Ok(());
+    while let Some(chunk) = source.chunks.recv().await {
+        // An output that can't be written any more must not keep the ring's reader waiting.
+        if last.is_ok() {
+            last = tracker.take(&chunk);
+        }
+    }
+    last?;
+    source.join()?;
+    let counts = stopped.counts()?;
+    tracker.take(&Chunk {
+        complete_ns: u64::MAX,
+        ..Chunk::default()
+    })?;
+    tracker.finish(end_ns, &counts, ending)
+}
+
+/// True for EPIPE from the output, wherever it is in the chain.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Nothing lost, as far as this goes.
+fn nothing_lost(lost: &Lost) -> bool {
+    lost.calls == 0 && lost.faults == 0 && lost.lifecycle == 0
+}

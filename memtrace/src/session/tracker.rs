@@ -1,0 +1,344 @@
+//! Applies events to the ledger in their order and shows what each was.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::ending::Ending;
+use super::enrich::Enrich;
+use super::{Settings, nothing_lost, report};
+use crate::attach::Counts;
+use crate::clock;
+use crate::decode::{Delivered, decode};
+use crate::ledger::event::{Call, Event, Exit, Lost, Mapping, Sample};
+use crate::ledger::{Ledger, Mm};
+use crate::order::Reorder;
+use crate::output::Output;
+use crate::proc;
+use crate::source::Chunk;
+use crate::view::filter::Filter;
+use crate::view::runs::{OneFault, Runs};
+use crate::view::status::Meter;
+use crate::view::{CallLine, FaultRun, Header, Line, ProcessEvent, ProcessLine, Status};
+
+/// The state of a run between the source and the output.
+pub struct Tracker {
+    ledger: Ledger,
+    order: Reorder,
+    pub enrich: Enrich,
+    delivered: Delivered,
+    output: Box<dyn Output>,
+    stream: bool,
+    status: bool,
+    filter: Filter,
+    runs: Runs,
+    /// Calls that entered and have not left, with what they fell on: it may be gone at their exit.
+    entered: HashMap<u32, Vec<(Arc<Call>, Option<Mapping>)>>,
+    /// Of the last status, by pid and image.
+    meters: HashMap<(u32, u32), Meter>,
+    /// The start time of each process by pid, to know it from a later one with its pid.
+    born: HashMap<u32, u64>,
+    malformed: u64,
+    lost: Lost,
+}
+
+impl Tracker {
+    pub fn new(settings: &Settings, output: Box<dyn Output>) -> Self {
+        Self {
+            ledger: Ledger::default(),
+            order: Reorder::default(),
+            enrich: Enrich::new(settings.follow_forks),
+            delivered: Delivered::default(),
+            output,
+            stream: settings.stream,
+            status: settings.status,
+            filter: settings.filter.clone(),
+            runs: Runs::new(proc::page_bytes()),
+            entered: HashMap::new(),
+            meters: HashMap::new(),
+            born: HashMap::new(),
+            malformed: 0,
+            lost: Lost::default(),
+        }
+    }
+
+    pub fn header(&mut self, header: &Header) -> anyhow::Result<()> {
+        self.output.header(header).context(WRITING)?;
+        self.output.flush().context(WRITING)
+    }
+
+    /// An event of our own making: it takes its place among the others.
+    pub fn event(&mut self, event: Event) {
+        self.order.push(event);
+    }
+
+    /// A process whose death only /proc may tell is known by this.
+    pub fn remember(&mut self, pid: u32, start_ticks: u64) {
+        self.born.insert(pid, start_ticks);
+    }
+
+    pub fn any_alive(&self) -> bool {
+        self.ledger.any_alive()
+    }
+
+    /// Takes a chunk in, and applies what can have no predecessor any more.
+    pub fn take(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
+        let (enrich, order) = (&mut self.enrich, &mut self.order);
+        let whole = decode(&chunk.records, &mut self.delivered, |record| {
+            enrich.take(record, order);
+        });
+        if let Err(malformed) = whole {
+            eprintln!("memtrace: {malformed}: the rest of the chunk is lost (a bug, please report it)");
+            self.malformed += 1;
+        }
+        while let Some(event) = self.order.release(chunk.complete_ns) {
+            self.apply(&event)?;
+        }
+        Ok(())
+    }
+
+    /// The end of an interval: samples, checks who lives, and shows the status.
+    pub fn interval(&mut self, lost: Lost) -> anyhow::Result<()> {
+        self.sample_rss();
+        self.note_the_dead();
+        if lost.faults != self.lost.faults
+            || lost.calls != self.lost.calls
+            || lost.lifecycle != self.lost.lifecycle
+        {
+            self.output.lost(&lost).context(WRITING)?;
+        }
+        self.lost = lost;
+        self.ledger.apply(&Event::Lost(lost));
+        if self.stream {
+            let mut runs = Vec::new();
+            self.runs.advance(lost.at_ns, &mut runs);
+            self.show_runs(runs)?;
+        }
+        if self.status {
+            let statuses: Vec<_> = self
+                .ledger
+                .mms()
+                .iter()
+                .filter(|mm| mm.end_ns.is_none())
+                .map(|mm| status(mm, lost, &mut self.meters))
+                .collect();
+            self.output.status(&statuses).context(WRITING)?;
+        }
+        self.output.flush().context(WRITING)
+    }
+
+    /// Reads the RSS of every process that lives, and what folios it may get.
+    pub fn sample_rss(&mut self) {
+        for pid in self.ledger.live_pids() {
+            if let Ok(rss_bytes) = proc::rss::rss_bytes(pid)
+                && rss_bytes > 0
+            {
+                self.ledger.apply(&Event::Sample(Sample {
+                    at_ns: clock::now_ns(),
+                    pid,
+                    rss_bytes,
+                    lazyfree: None,
+                }));
+            }
+            if let Some(event) = self.enrich.folios(pid) {
+                self.ledger.apply(&event);
+            }
+        }
+    }
+
+    /// Ends the ledger and shows the summaries.
+    pub fn finish(&mut self, end_ns: u64, counts: &Counts, ending: &Ending) -> anyhow::Result<()> {
+        let mut runs = Vec::new();
+        self.runs.flush(&mut runs);
+        self.show_runs(runs)?;
+        let lost = report::lost(end_ns, counts);
+        self.ledger.apply(&Event::Lost(lost));
+        if !nothing_lost(&lost) {
+            self.output.lost(&lost).context(WRITING)?;
+        }
+        let check = report::Check {
+            counts: *counts,
+            delivered: self.delivered,
+            late: self.order.late(),
+            malformed: self.malformed,
+            alive: self.ledger.live_pids().len() as u64,
+            ending: *ending,
+        };
+        self.ledger.finish(end_ns);
+        let summaries = report::summaries(&self.ledger, &check, &self.enrich.unfollowed);
+        for summary in &summaries {
+            self.output.summary(summary).context(WRITING)?;
+        }
+        if summaries.len() > 1 {
+            let total = crate::view::Total::of(&summaries, lost);
+            self.output.total(&total).context(WRITING)?;
+        }
+        self.output.flush().context(WRITING)
+    }
+
+    fn apply(&mut self, event: &Event) -> anyhow::Result<()> {
+        if self.stream {
+            return self.apply_and_show(event);
+        }
+        self.ledger.apply(event);
+        Ok(())
+    }
+
+    fn apply_and_show(&mut self, event: &Event) -> anyhow::Result<()> {
+        match event {
+            Event::Fault(fault) => {
+                let Some(was) = self.ledger.apply(event) else {
+                    return Ok(());
+                };
+                let mapping = self
+                    .ledger
+                    .mm_of(fault.pid)
+                    .and_then(|mm| mm.mapping_at(fault.addr));
+                let mut runs = Vec::new();
+                self.runs
+                    .push(&OneFault::new(fault, &was, mapping), &mut runs);
+                self.show_runs(runs)
+            }
+            Event::Enter(call) => {
+                let on = self.falls_on(call);
+                self.entered
+                    .entry(call.tid)
+                    .or_default()
+                    .push((Arc::clone(call), on));
+                self.ledger.apply(event);
+                Ok(())
+            }
+            Event::Leave(call) => {
+                let on = self.entered_on(call).unwrap_or_else(|| self.falls_on(call));
+                let old_break = self.ledger.mm_of(call.pid).and_then(Mm::brk);
+                let known = self.ledger.mm_of(call.pid).is_some();
+                self.ledger.apply(event);
+                if !known {
+                    return Ok(());
+                }
+                let mut runs = Vec::new();
+                self.runs.end(call.tid, &mut runs);
+                self.show_runs(runs)?;
+                self.show(&Line::Call(CallLine {
+                    call: Arc::clone(call),
+                    mapping: on,
+                    old_break,
+                }))
+            }
+            Event::Fork(fork) => {
+                let (at_ns, pid, parent_pid) = (fork.at_ns, fork.pid, fork.parent_pid);
+                self.lifecycle(event, at_ns, pid, ProcessEvent::Fork { parent_pid })
+            }
+            Event::Exec(exec) => {
+                let comm = exec.comm.clone();
+                self.lifecycle(event, exec.at_ns, exec.pid, ProcessEvent::Exec { comm })
+            }
+            Event::Exit(exit) => {
+                // A process can be told dead twice: by the kernel side, and by /proc.
+                let known = self.ledger.knows(exit.pid);
+                if known {
+                    let status = exit.status;
+                    return self.lifecycle(event, exit.at_ns, exit.pid, ProcessEvent::Exit { status });
+                }
+                Ok(())
+            }
+            _ => {
+                self.ledger.apply(event);
+                Ok(())
+            }
+        }
+    }
+
+    fn lifecycle(
+        &mut self,
+        event: &Event,
+        at_ns: u64,
+        pid: u32,
+        process_event: ProcessEvent,
+    ) -> anyhow::Result<()> {
+        self.ledger.apply(event);
+        let mut runs = Vec::new();
+        self.runs.end(pid, &mut runs);
+        self.show_runs(runs)?;
+        self.show(&Line::Process(ProcessLine {
+            at_ns,
+            pid,
+            event: process_event,
+        }))
+    }
+
+    /// The mapping at the address that the call names, as it is now.
+    fn falls_on(&self, call: &Call) -> Option<Mapping> {
+        let addr = call.op.addr()?;
+        self.ledger.mm_of(call.pid)?.mapping_at(addr).cloned()
+    }
+
+    /// What the call fell on when it entered, if it was seen to enter.
+    fn entered_on(&mut self, call: &Arc<Call>) -> Option<Option<Mapping>> {
+        let calls = self.entered.get_mut(&call.tid)?;
+        let at = calls.iter().position(|(c, _)| Arc::ptr_eq(c, call))?;
+        let (_, on) = calls.swap_remove(at);
+        if calls.is_empty() {
+            self.entered.remove(&call.tid);
+        }
+        Some(on)
+    }
+
+    /// Processes whose end the kernel side could not tell us.
+    fn note_the_dead(&mut self) {
+        for pid in self.ledger.live_pids() {
+            let (dead, start_ticks) = match proc::stat::read(pid) {
+                Ok(stat) => (stat.is_dead(), Some(stat.start_ticks)),
+                Err(error) => (proc::is_gone(&error), None),
+            };
+            let reused = match (self.born.get(&pid), start_ticks) {
+                (Some(born), Some(now)) => *born != now,
+                _ => false,
+            };
+            if dead || reused {
+                // Its own record, if there is one, is in the ring already and comes first.
+                self.order.push(Event::Exit(Exit {
+                    at_ns: clock::now_ns(),
+                    pid,
+                    status: None,
+                }));
+            }
+        }
+    }
+
+    fn show_runs(&mut self, runs: Vec<FaultRun>) -> anyhow::Result<()> {
+        for run in runs {
+            self.show(&Line::Faults(run))?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, line: &Line) -> anyhow::Result<()> {
+        if self.filter.shows(line) {
+            self.output.line(line).context(WRITING)?;
+        }
+        Ok(())
+    }
+}
+
+const WRITING: &str = "cannot write the output";
+
+fn status(mm: &Mm, lost: Lost, meters: &mut HashMap<(u32, u32), Meter>) -> Status {
+    let at_ns = lost.at_ns;
+    let meter = meters
+        .entry((mm.pid, mm.image))
+        .or_insert_with(|| Meter::new(mm.start_ns));
+    Status {
+        at_ns,
+        pid: mm.pid,
+        comm: mm.comm.clone(),
+        rss_bytes: mm.rss.last_bytes,
+        lazyfree_bytes: mm.rss.lazyfree_bytes,
+        lazyfree_age_ns: mm.rss.lazyfree_at_ns.map(|then| at_ns.saturating_sub(then)),
+        effective_rss_bytes: mm.rss.effective_bytes,
+        rates: meter.rates(at_ns, &mm.totals),
+        totals: mm.totals.clone(),
+        lost,
+    }
+}
