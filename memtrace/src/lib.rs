@@ -1,7 +1,9 @@
 //! memtrace: shows what a process gives back to the kernel, what it takes again, and what its RSS really is.
 
 pub mod attach;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod decode;
 pub mod kernel;
 pub mod launch;

@@ -1,0 +1,321 @@
+//! The command line as it is typed; what it means together is decided in `config`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Action, Surroundings};
+use crate::units::Bytes;
+use crate::view::filter::Kind;
+
+const USAGE: &str = "\
+memtrace [OPTIONS] -p PID[,PID...] [-f]
+       memtrace [OPTIONS] [--user NAME] -- CMD [ARGS...]
+       memtrace [OPTIONS] demo
+       memtrace doctor";
+
+const ABOUT: &str = "\
+Shows what a process gives back to the kernel, what it takes again, and what its RSS really is
+
+Its RSS stays high: is that a leak, or memory already given back with MADV_FREE that the \
+kernel has not taken yet? And what do the page faults cost that giving memory back brings? \
+memtrace watches a live process from outside, without restarting it: a stream of its madvise, \
+mmap and munmap calls and page faults, a status line each second, and a summary at the end.";
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo memtrace demo                         see what the output means, on a built-in program
+  sudo memtrace -p 1234                      trace a running process; Ctrl-C ends with the summary
+  sudo memtrace -q -p \"$(pidof postgres)\"    several processes, status lines and summaries only
+  sudo memtrace -p 1234 -e madvise,fault --min-size 1M
+                                             only large releases and faults
+  sudo memtrace --duration 30 --format json -o run.json -p 1234
+                                             30 seconds, for a script
+  sudo memtrace --user www -- ./server --port 80
+                                             a command from its first instruction, its children too
+  sudo memtrace doctor                       what works on this machine, and what does not
+
+Sizes take K, M and G (powers of 1024).
+Data goes to stdout (with -- CMD, to stderr), messages to stderr.
+Exit status: 0 at the end of the trace, or CMD's own; 1 if nothing could be traced;
+2 for a wrong command line.";
+
+const DOCTOR_HELP: &str = "\
+Check what works on this machine, and say what to do about what does not
+
+It loads and attaches what memtrace traces with, for a moment, and looks at the kernel, its
+settings and this user's capabilities. Exit status: 0 if tracing can work, 1 if not.
+
+Usage: memtrace doctor [OPTIONS]
+
+Options:
+      --format <FORMAT>  Text for people, or one JSON object [default: text] [values: text, json]
+  -o, --output <FILE>    Write to this file instead of to stdout
+      --color <WHEN>     Colours: auto, always, never [default: auto]
+  -h, --help             Print help
+";
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "memtrace",
+    version,
+    about = "Shows what a process gives back to the kernel, what it takes again, and what its RSS really is",
+    long_about = ABOUT,
+    override_usage = USAGE,
+    after_help = EXAMPLES,
+    max_term_width = 100,
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Sub>,
+
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Sub {
+    /// Trace a built-in program that gives memory back in every way; ends by itself
+    #[command(override_usage = "memtrace demo [OPTIONS]")]
+    Demo,
+    /// Check what works on this machine, and say what to do about what does not
+    // Its own help, since most of the common options mean nothing to it.
+    #[command(override_usage = "memtrace doctor [--format json] [-o FILE]", override_help = DOCTOR_HELP)]
+    Doctor,
+    /// The program that `demo` traces
+    #[command(hide = true)]
+    DemoWorkload,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What to trace")]
+pub struct TargetArgs {
+    /// Processes to trace, by pid, separated by commas or blanks; may be given more than once
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID[,PID...]",
+        allow_negative_numbers = true
+    )]
+    pub pids: Vec<Pids>,
+
+    /// Trace the children of those processes too (with -- CMD they always are)
+    #[arg(short, long)]
+    pub follow_forks: bool,
+
+    /// Run CMD as this user instead of as the one who runs memtrace
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// A command to launch and trace from its first instruction, with its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub argv: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "When")]
+pub struct Common {
+    /// End after this many seconds (1.5 is fine) instead of at Ctrl-C or the target's exit
+    #[arg(long, global = true, value_name = "SECS", allow_negative_numbers = true, value_parser = seconds)]
+    pub duration: Option<Duration>,
+
+    /// Seconds from one status line to the next
+    #[arg(long, global = true, value_name = "SECS", default_value = "1", allow_negative_numbers = true, value_parser = seconds)]
+    pub interval: Duration,
+
+    #[command(flatten)]
+    pub shown: Shown,
+
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What to show")]
+pub struct Shown {
+    /// No stream of events; status lines and summary stay
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// No status lines
+    #[arg(long, global = true)]
+    pub no_status: bool,
+
+    /// Events to stream: madvise, mmap, munmap, mremap, brk, fault, process (totals count all)
+    #[arg(short, long, global = true, value_name = "LIST", value_delimiter = ',')]
+    pub events: Vec<Kind>,
+
+    /// Stream only events of this size and larger, such as 64K (totals count all)
+    #[arg(long, global = true, value_name = "BYTES", default_value = "0")]
+    pub min_size: Bytes,
+
+    /// Show every event on a terminal, where otherwise 50 lines a second are the most
+    #[arg(long, global = true)]
+    pub all_lines: bool,
+
+    /// Text for people, or one JSON object a line
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Write to this file instead of to stdout (- is stdout)
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Colours: auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+
+    /// Say more about what memtrace does, on stderr; -vv says still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Kernel side")]
+pub struct KernelArgs {
+    /// Room for events on their way from the kernel; raise it when events are lost. Rounded up to a power of two
+    #[arg(long, global = true, value_name = "BYTES", default_value = "8M")]
+    pub ringbuf_size: Bytes,
+
+    /// Where page faults are taken from, instead of from the first of these that works
+    #[arg(long, global = true, value_name = "SOURCE", value_enum)]
+    pub fault_source: Option<FaultSource>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum FaultSource {
+    /// A tracepoint typed by the kernel's BTF: the cheapest
+    TpBtf,
+    /// A raw tracepoint: needs neither BTF nor tracefs
+    RawTp,
+    /// The classic tracepoint
+    Tracepoint,
+}
+
+/// Pids as typed in one place: `1,2` or `1 2`, as `$(pidof x)` gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pids(pub Vec<u32>);
+
+impl FromStr for Pids {
+    type Err = PidError;
+
+    fn from_str(text: &str) -> Result<Self, PidError> {
+        let words = text.split([',', ' ', '\t', '\n']).filter(|w| !w.is_empty());
+        let pids = words
+            .map(|word| match word.parse::<i32>() {
+                Ok(pid) if pid > 0 => {
+                    u32::try_from(pid).map_err(|_| PidError::NotAPid(word.to_owned()))
+                }
+                _ => Err(PidError::NotAPid(word.to_owned())),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if pids.is_empty() {
+            return Err(PidError::None);
+        }
+        Ok(Self(pids))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PidError {
+    None,
+    NotAPid(String),
+}
+
+impl fmt::Display for PidError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("no pid; did pidof or pgrep find no process?"),
+            Self::NotAPid(word) => {
+                write!(f, "{word:?} is not a pid; use pidof or pgrep to find one")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PidError {}
+
+/// Seconds with a fraction, from a thousandth to 31 years.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds, such as 10 or 0.5".to_owned())?;
+    if seconds.is_nan() || seconds < 0.001 {
+        return Err("the shortest time is 0.001 seconds".to_owned());
+    }
+    if seconds > 1e9 {
+        return Err("the longest time is 1000000000 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Reads the command line of this process, and ends it with exit status 2 where that is wrong
+/// (and 0 after `--help` and `--version`).
+pub fn parse() -> Action {
+    action_from(std::env::args_os(), &Surroundings::current()).unwrap_or_else(|error| error.exit())
+}
+
+/// What a command line asks for.
+///
+/// # Errors
+/// clap's own, whose `exit` prints it and gives the right exit status.
+pub fn action_from(
+    args: impl IntoIterator<Item = OsString>,
+    surroundings: &Surroundings,
+) -> Result<Action, clap::Error> {
+    let cli = Cli::try_parse_from(args).map_err(advise)?;
+    Action::from_cli(cli, surroundings)
+        .map_err(|error| Cli::command().error(ErrorKind::ArgumentConflict, error))
+}
+
+/// Adds what people most often meant where a word stands that is neither an option nor a subcommand.
+fn advise(error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let kind = match error.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return error,
+    };
+    let suggested = error.get(ContextKind::SuggestedSubcommand).is_some();
+    let word = match error.get(kind) {
+        Some(ContextValue::String(word)) if !suggested && !word.starts_with('-') => word,
+        _ => return error,
+    };
+    let advice = if word.parse::<u32>().is_ok() {
+        format!("unexpected {word:?}: several pids go as -p 1,2 or -p \"$(pidof NAME)\", in quotes")
+    } else {
+        format!(
+            "{word:?} is no subcommand (they are demo and doctor); to launch it as a command: memtrace -- {word}"
+        )
+    };
+    Cli::command().error(error.kind(), advice)
+}
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

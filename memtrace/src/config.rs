@@ -1,0 +1,322 @@
+//! What a command line asks for, once its options are taken together: validated, with defaults and surroundings applied.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::attach::FaultSource;
+pub use crate::cli::Format;
+use crate::cli::{self, Cli, Color, Sub};
+use crate::proc::page_bytes;
+use crate::units::Bytes;
+use crate::view::filter::{Filter, Kinds};
+
+/// Lines of the text stream that a terminal gets in a second: what a person can follow.
+const TERMINAL_LINES: u32 = 50;
+/// The largest power of two that the kernel takes as the size of a ring buffer, a 32-bit number.
+const MAX_RINGBUF: u64 = 1 << 31;
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Trace(Config),
+    Doctor(Report),
+    /// Be the program that `demo` traces.
+    DemoWorkload,
+}
+
+/// Whom to trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// At least one, each once, in the order given.
+    Pids(Vec<u32>),
+    Launch {
+        /// At least the command itself.
+        argv: Vec<OsString>,
+        user: Option<String>,
+    },
+    /// `memtrace demo-workload`, launched.
+    Demo,
+}
+
+/// How to trace, and whom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub target: Target,
+    /// Always true for a launched command.
+    pub follow_forks: bool,
+    pub duration: Option<Duration>,
+    /// From 1 ms.
+    pub interval: Duration,
+    /// Lines for calls and faults.
+    pub stream: bool,
+    /// A line each interval.
+    pub status: bool,
+    /// Of the stream only.
+    pub filter: Filter,
+    /// The most lines of the stream in a second; `None` for all of them.
+    pub lines_per_second: Option<u32>,
+    pub report: Report,
+    /// A power of two, and a multiple of the page size.
+    pub ringbuf_bytes: u32,
+    /// `None`: the first that works.
+    pub fault_source: Option<FaultSource>,
+    /// How often -v was given.
+    pub verbose: u8,
+    /// What was understood differently from what was typed, for -v.
+    pub notes: Vec<String>,
+}
+
+/// Where the output goes, and how it looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub format: Format,
+    pub sink: Sink,
+    /// The sink is a terminal.
+    pub terminal: bool,
+    pub color: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
+
+impl Sink {
+    /// Opens it for writing; a file is made, or emptied.
+    ///
+    /// # Errors
+    /// Those of open(2), with the file's name.
+    pub fn open(&self) -> io::Result<Box<dyn Write + Send>> {
+        Ok(match self {
+            Self::Stdout => Box::new(io::stdout()),
+            Self::Stderr => Box::new(io::stderr()),
+            Self::File(path) => Box::new(File::create(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot write {path:?} (-o): {error}"))
+            })?),
+        })
+    }
+}
+
+/// What a configuration depends on beside the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    pub stdout_is_terminal: bool,
+    pub stderr_is_terminal: bool,
+    /// NO_COLOR is set and not empty, or TERM is `dumb`.
+    pub no_color: bool,
+}
+
+impl Surroundings {
+    pub fn current() -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Self {
+            stdout_is_terminal: io::stdout().is_terminal(),
+            stderr_is_terminal: io::stderr().is_terminal(),
+            no_color: no_color || dumb,
+        }
+    }
+}
+
+/// Why options do not go together. The exit status is 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageError {
+    NoTarget,
+    PidsAndCommand,
+    /// An option that says whom to trace beside a subcommand that knows it already.
+    TargetOfSubcommand(&'static str),
+    UserWithoutCommand,
+    JsonOverCommand,
+    RingbufTooLarge(Bytes),
+    RingbufEmpty,
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTarget => f.write_str(
+                "nothing to trace: give -p PID, or a command behind --, or see `memtrace demo`",
+            ),
+            Self::PidsAndCommand => f.write_str(
+                "-p and a command behind -- exclude each other: one run traces either",
+            ),
+            Self::TargetOfSubcommand(name) => {
+                write!(f, "`memtrace {name}` takes no -p, -f, --user or command")
+            }
+            Self::UserWithoutCommand => {
+                f.write_str("--user says whom a command behind -- runs as, and there is none")
+            }
+            Self::JsonOverCommand => f.write_str(
+                "--format json with a command needs -o FILE: stdout and stderr are the command's own",
+            ),
+            Self::RingbufTooLarge(size) => write!(
+                f,
+                "--ringbuf-size {size} is too large: the kernel takes at most {}",
+                Bytes(MAX_RINGBUF)
+            ),
+            Self::RingbufEmpty => f.write_str("--ringbuf-size must be more than 0"),
+        }
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl Action {
+    /// Takes what was typed together.
+    ///
+    /// # Errors
+    /// When options contradict each other or one is missing.
+    pub fn from_cli(cli: Cli, surroundings: &Surroundings) -> Result<Self, UsageError> {
+        let target = match cli.command {
+            Some(sub) => {
+                no_target(&cli, sub)?;
+                match sub {
+                    Sub::Demo => Target::Demo,
+                    Sub::Doctor => {
+                        return Ok(Self::Doctor(report(&cli.common.shown, false, surroundings)));
+                    }
+                    Sub::DemoWorkload => return Ok(Self::DemoWorkload),
+                }
+            }
+            None => target(&cli.target)?,
+        };
+        let launched = matches!(target, Target::Launch { .. });
+        let cli::Common {
+            duration,
+            interval,
+            shown,
+            kernel,
+        } = cli.common;
+        let report = report(&shown, launched, surroundings);
+        if launched && report.format == Format::Json && shown.output.is_none() {
+            return Err(UsageError::JsonOverCommand);
+        }
+        let mut notes = Vec::new();
+        let kinds: Kinds = match shown.events[..] {
+            [] => Kinds::ALL,
+            _ => shown.events.into_iter().collect(),
+        };
+        Ok(Self::Trace(Config {
+            follow_forks: cli.target.follow_forks || target_is_ours(&target),
+            target,
+            duration,
+            interval,
+            stream: !shown.quiet,
+            status: !shown.no_status,
+            filter: Filter {
+                kinds,
+                min_bytes: shown.min_size.0,
+            },
+            lines_per_second: (report.terminal
+                && report.format == Format::Text
+                && !shown.all_lines)
+                .then_some(TERMINAL_LINES),
+            report,
+            ringbuf_bytes: ringbuf(kernel.ringbuf_size, page_bytes(), &mut notes)?,
+            fault_source: kernel.fault_source.map(fault_source),
+            verbose: shown.verbose,
+            notes,
+        }))
+    }
+}
+
+/// A subcommand knows what it traces.
+fn no_target(cli: &Cli, sub: Sub) -> Result<(), UsageError> {
+    let cli::TargetArgs {
+        pids,
+        follow_forks,
+        user,
+        argv,
+    } = &cli.target;
+    if pids.is_empty() && !follow_forks && user.is_none() && argv.is_empty() {
+        return Ok(());
+    }
+    Err(UsageError::TargetOfSubcommand(match sub {
+        Sub::Demo => "demo",
+        Sub::Doctor => "doctor",
+        Sub::DemoWorkload => "demo-workload",
+    }))
+}
+
+fn target(args: &cli::TargetArgs) -> Result<Target, UsageError> {
+    let mut pids = Vec::new();
+    for &pid in args.pids.iter().flat_map(|list| &list.0) {
+        if !pids.contains(&pid) {
+            pids.push(pid);
+        }
+    }
+    match (pids.is_empty(), args.argv.is_empty()) {
+        (false, false) => Err(UsageError::PidsAndCommand),
+        (_, true) if args.user.is_some() => Err(UsageError::UserWithoutCommand),
+        (true, true) => Err(UsageError::NoTarget),
+        (false, true) => Ok(Target::Pids(pids)),
+        (true, false) => Ok(Target::Launch {
+            argv: args.argv.clone(),
+            user: args.user.clone(),
+        }),
+    }
+}
+
+/// We launch it, so that its children are its own doing.
+fn target_is_ours(target: &Target) -> bool {
+    matches!(target, Target::Launch { .. } | Target::Demo)
+}
+
+/// `launched`: stdout and stdin belong to the command, and text goes to stderr.
+fn report(shown: &cli::Shown, launched: bool, surroundings: &Surroundings) -> Report {
+    let sink = match &shown.output {
+        Some(path) if path == Path::new("-") => Sink::Stdout,
+        Some(path) => Sink::File(path.clone()),
+        None if launched => Sink::Stderr,
+        None => Sink::Stdout,
+    };
+    let terminal = match sink {
+        Sink::Stdout => surroundings.stdout_is_terminal,
+        Sink::Stderr => surroundings.stderr_is_terminal,
+        Sink::File(_) => false,
+    };
+    let color = match shown.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => terminal && !surroundings.no_color,
+    };
+    Report {
+        format: shown.format,
+        sink,
+        terminal,
+        color: color && shown.format == Format::Text,
+    }
+}
+
+/// The size as the kernel takes it (kernel/bpf/ringbuf.c:ringbuf_map_alloc): a power of two of whole pages.
+fn ringbuf(size: Bytes, page: u64, notes: &mut Vec<String>) -> Result<u32, UsageError> {
+    if size.0 == 0 {
+        return Err(UsageError::RingbufEmpty);
+    }
+    let too_large = UsageError::RingbufTooLarge(size);
+    if size.0 > MAX_RINGBUF {
+        return Err(too_large);
+    }
+    let rounded = size.0.max(page).next_power_of_two();
+    if rounded != size.0 {
+        notes.push(format!(
+            "--ringbuf-size {size} is rounded up to {}: the kernel takes powers of two of whole pages",
+            Bytes(rounded)
+        ));
+    }
+    u32::try_from(rounded).map_err(|_| too_large)
+}
+
+fn fault_source(typed: cli::FaultSource) -> FaultSource {
+    match typed {
+        cli::FaultSource::TpBtf => FaultSource::TpBtf,
+        cli::FaultSource::RawTp => FaultSource::RawTp,
+        cli::FaultSource::Tracepoint => FaultSource::Tracepoint,
+    }
+}
