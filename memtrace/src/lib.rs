@@ -9,6 +9,7 @@ pub mod kernel;
 pub mod launch;
 pub mod ledger;
 pub mod order;
+pub mod output;
 mod pod;
 pub mod proc;
 pub mod source;

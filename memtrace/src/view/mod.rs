@@ -44,10 +44,10 @@ pub enum Line {
 }
 
 impl Line {
-    /// When it happened: for a call, when it came back.
+    /// When it began; for a call that was seen only as it came back, that.
     pub fn at_ns(&self) -> u64 {
         match self {
-            Self::Call(line) => line.call.exit_ns,
+            Self::Call(line) => line.call.enter_ns,
             Self::Faults(run) => run.at_ns,
             Self::Process(line) => line.at_ns,
         }
@@ -122,10 +122,16 @@ pub struct ProcessLine {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessEvent {
-    Fork { parent_pid: u32 },
-    Exec { comm: String },
+    Fork {
+        parent_pid: u32,
+    },
+    Exec {
+        comm: String,
+    },
     /// `status` as wait(2) gives it.
-    Exit { status: Option<i32> },
+    Exit {
+        status: Option<i32>,
+    },
 }
 
 /// One address space at the end of an interval.
@@ -175,6 +181,14 @@ pub struct Summary {
     pub rss_age_ns: Option<u64>,
     /// How it ended, where it did: as wait(2) gives it.
     pub exit: Option<i32>,
+}
+
+impl Summary {
+    /// How old the last LazyFree sample was at the end.
+    pub fn lazyfree_age_ns(&self) -> Option<u64> {
+        let end_ns = self.start_ns + self.duration_ns;
+        Some(end_ns.saturating_sub(self.rss.lazyfree_at_ns?))
+    }
 }
 
 /// The sum over several processes.
