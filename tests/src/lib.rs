@@ -7,6 +7,7 @@
 pub mod area;
 pub mod binary;
 pub mod bpf;
+pub mod compare;
 pub mod counters;
 pub mod needs;
 pub mod processes;
@@ -14,6 +15,7 @@ pub mod record;
 pub mod run;
 pub mod scenario;
 pub mod scene;
+pub mod smaps;
 pub mod tempdir;
 pub mod tracer;
 pub mod wait;

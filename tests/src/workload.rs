@@ -1,6 +1,7 @@
 //! A running workload, which ends with its guard.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -79,6 +80,17 @@ impl Workload {
 impl Drop for Workload {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Has a program run without huge pages, so that one fault is one page.
+pub fn without_huge_pages(command: &mut Command) -> &mut Command {
+    // SAFETY: prctl is async-signal-safe; the setting is inherited and survives the exec.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        })
     }
 }
 
