@@ -5,8 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use memtrace_tests::compare::is_percent;
 use memtrace_tests::needs;
-use memtrace_tests::needs::{self, Need};
+use memtrace_tests::needs::Need;
 use memtrace_tests::smaps::Memory;
 use memtrace_tests::tempdir::TempDir;
 use memtrace_tests::tracer::Trace;
