@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod doctor;
 pub mod kernel;
 pub mod launch;
 pub mod ledger;

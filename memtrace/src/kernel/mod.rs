@@ -5,6 +5,7 @@ pub mod caps;
 pub mod explain;
 pub mod folios;
 pub mod format;
+pub mod memlock;
 pub mod tracefs;
 
 use std::fmt;
