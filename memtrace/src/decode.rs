@@ -357,7 +357,13 @@ mod tests {
         chunk.extend(&bytes(&fault)[..39]);
         let (records, delivered, result) = records(&chunk);
         assert_eq!((records.len(), delivered.faults), (1, 1));
-        assert_eq!(result, Err(Malformed { at: 40, kind: kind::FAULTS }));
+        assert_eq!(
+            result,
+            Err(Malformed {
+                at: 40,
+                kind: kind::FAULTS
+            })
+        );
     }
 
     proptest! {

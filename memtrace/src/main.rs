@@ -1,1 +1,71 @@
-fn main() {}
+//! The memtrace command: reads the command line, does what it asks for, and ends with its exit status.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+
+use memtrace::config::{Action, Config, Format, Sink};
+use memtrace::output::terminal::{self, Size};
+use memtrace::output::{JsonOutput, Output, TextOptions, TextOutput};
+use memtrace::{attach, cli, demo, doctor, session};
+
+fn main() -> ExitCode {
+    let result = match cli::parse() {
+        Action::Trace(config) => trace(&config),
+        Action::Doctor(report) => doctor::run(&report, attach::try_fault_sources),
+        Action::DemoWorkload => demo::run().map(|()| 0).map_err(Into::into),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("memtrace: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trace(config: &Config) -> anyhow::Result<u8> {
+    for note in config.notes.iter().filter(|_| config.verbose > 0) {
+        eprintln!("memtrace: {note}");
+    }
+    // Opened first: a file that can't be written is better known before anything is attached.
+    let output = open(config)?;
+    // One thread is enough: the ring has its own, and everything here waits most of the time.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(session::run(config, output))
+}
+
+/// The output that the configuration asks for.
+fn open(config: &Config) -> io::Result<Box<dyn Output>> {
+    let report = &config.report;
+    let sink = report.sink.open()?;
+    Ok(match report.format {
+        Format::Json => Box::new(JsonOutput::new(sink)),
+        Format::Text => Box::new(TextOutput::new(
+            sink,
+            TextOptions {
+                colour: report.color,
+                terminal: report.terminal.then(|| size_of_terminal(&report.sink)),
+                all_lines: config.lines_per_second.is_none(),
+            },
+        )),
+    })
+}
+
+/// Asks for the size each time: windows change theirs.
+fn size_of_terminal(sink: &Sink) -> Box<dyn Fn() -> Size> {
+    let is_stderr = matches!(sink, Sink::Stderr);
+    Box::new(move || {
+        let size = if is_stderr {
+            terminal::size(io::stderr().as_fd())
+        } else {
+            terminal::size(io::stdout().as_fd())
+        };
+        size.unwrap_or(Size {
+            columns: 80,
+            rows: 24,
+        })
+    })
+}

@@ -222,7 +222,11 @@ impl Poll {
             Ok(count) => Ok(events[..count].iter().any(|event| event.u64 == 1)),
             Err(_) => {
                 let error = io::Error::last_os_error();
-                if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) }
+                if error.kind() == io::ErrorKind::Interrupted {
+                    Ok(false)
+                } else {
+                    Err(error)
+                }
             }
         }
     }

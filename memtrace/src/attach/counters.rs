@@ -35,15 +35,17 @@ impl Counters {
         Ok(Self(PerCpuArray::try_from(map)?))
     }
 
-    pub fn read(&self, ebpf: &Ebpf) -> anyhow::Result<Counts> {
-        self.totals(self.missed(ebpf))
-    }
-
     /// The sum over the CPUs.
-    pub fn totals(&self, missed: u64) -> anyhow::Result<Counts> {
-        let per_cpu = self.0.get(&0, 0).context("cannot read the kernel side's counters")?;
+    ///
+    /// # Errors
+    /// When the kernel does not let the map be read.
+    pub fn read(&self, ebpf: &Ebpf) -> anyhow::Result<Counts> {
+        let per_cpu = self
+            .0
+            .get(&0, 0)
+            .context("cannot read the kernel side's counters")?;
         let mut sum = Counts {
-            missed,
+            missed: missed(ebpf),
             ..Counts::default()
         };
         for Wire(cpu) in per_cpu.iter() {
@@ -58,14 +60,14 @@ impl Counters {
         }
         Ok(sum)
     }
+}
 
-    /// The programs' recursion_misses: the kernel skips a program while another of its kind runs on
-    /// the same CPU (kernel/trace/bpf_trace.c:trace_call_bpf, kernel/bpf/trampoline.c).
-    pub fn missed(&self, ebpf: &Ebpf) -> u64 {
-        ebpf.programs()
-            .filter_map(|(_, program)| recursion_misses(program))
-            .sum()
-    }
+/// The programs' recursion_misses: the kernel skips a program while another of its kind runs on
+/// the same CPU (kernel/trace/bpf_trace.c:trace_call_bpf, kernel/bpf/trampoline.c).
+fn missed(ebpf: &Ebpf) -> u64 {
+    ebpf.programs()
+        .filter_map(|(_, program)| recursion_misses(program))
+        .sum()
 }
 
 /// None where the kernel is too old to count them, or the program is not loaded.

@@ -19,10 +19,8 @@ use crate::proc::namespace;
 pub use counters::Counts;
 
 /// The committed object: `cargo xtask build-ebpf` makes it.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/bpf/memtrace.bpf.o"
-));
+static OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/memtrace.bpf.o"));
 
 /// Where page faults are taken from, from the cheapest to the dearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,28 +143,25 @@ impl Attached {
         self.counters.read(&self.ebpf)
     }
 
-    /// Stops recording and takes every program off. On return none runs any more, so that what
-    /// the ring and the counters hold is final.
+    /// Stops recording. On return no program records any more, so that what the ring and the
+    /// counters hold is final. The programs are taken off when the result is dropped.
+    ///
+    /// # Errors
+    /// When the kernel does not let the control map be written.
     pub fn stop(mut self) -> anyhow::Result<Stopped> {
-        let mut control = self.control.get(&0, 0).map_or_else(|_| Control::default(), |c| c.0);
+        let mut control = self.control.get(&0, 0).context("the control map")?.0;
         control.stopped = 1;
-        // All programs stop at once by the flag: detaching takes milliseconds, one after the other.
-        let _ = self.control.set(0, Wire(control), 0);
+        // All stop at once by the flag: detaching takes milliseconds, one after the other.
+        self.control
+            .set(0, Wire(control), 0)
+            .context("the control map")?;
         grace_period();
-        let missed = self.counters.missed(&self.ebpf);
-        programs::detach_all(&mut self.ebpf);
-        Ok(Stopped {
-            counters: self.counters,
-            missed,
-        })
+        Ok(Stopped(self))
     }
 }
 
-/// What is left once nothing is attached: the counters.
-pub struct Stopped {
-    counters: counters::Counters,
-    missed: u64,
-}
+/// Programs that are still attached and record nothing.
+pub struct Stopped(Attached);
 
 impl Stopped {
     /// The final totals.
@@ -174,7 +169,7 @@ impl Stopped {
     /// # Errors
     /// When the kernel does not let the map be read any more.
     pub fn counts(&self) -> anyhow::Result<Counts> {
-        self.counters.totals(self.missed)
+        self.0.counts()
     }
 }
 
@@ -211,7 +206,11 @@ fn load(options: &Options) -> anyhow::Result<Ebpf> {
     let signal_live = member("signal_struct", "live");
     let task_exit_code = member("task_struct", "exit_code");
     let namespace = namespace::own().context("cannot tell this process's pid namespace")?;
-    let (dev, ino) = if namespace.initial { (0, 0) } else { (namespace.dev, namespace.ino) };
+    let (dev, ino) = if namespace.initial {
+        (0, 0)
+    } else {
+        (namespace.dev, namespace.ino)
+    };
     let target = match options.pids[..] {
         [pid] => pid,
         _ => 0,
@@ -271,7 +270,9 @@ pub fn try_fault_sources() -> Vec<(&'static str, Result<(), String>)> {
             ringbuf_bytes: 64 * 1024,
             log_level: 0,
         };
-        attach(&options).map(drop).map_err(|error| format!("{error:#}"))
+        attach(&options)
+            .map(drop)
+            .map_err(|error| format!("{error:#}"))
     };
     FaultSource::LADDER
         .into_iter()

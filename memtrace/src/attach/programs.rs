@@ -46,7 +46,9 @@ pub fn check_formats() -> anyhow::Result<()> {
     let exit = read_format("syscalls", "sys_exit_madvise")
         .context("this kernel has no tracepoint syscalls:sys_exit_madvise")?;
     if exit.field("ret").is_none_or(|field| field.offset != 16) {
-        bail!("this kernel's syscalls:sys_exit_madvise is unlike any known: please report its version");
+        bail!(
+            "this kernel's syscalls:sys_exit_madvise is unlike any known: please report its version"
+        );
     }
     Ok(())
 }
@@ -78,11 +80,16 @@ pub fn attach_fault_source(
         match source {
             FaultSource::TpBtf => {
                 let btf = btf.ok_or_else(|| {
-                    anyhow!("this kernel has no BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF)")
+                    anyhow!(
+                        "this kernel has no BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF)"
+                    )
                 })?;
                 let name = format!("fault_{side}_btf");
                 let program: &mut BtfTracePoint = program(ebpf, &name)?;
-                attached(hook, program.load(hook, btf).and_then(|()| program.attach()))?;
+                attached(
+                    hook,
+                    program.load(hook, btf).and_then(|()| program.attach()),
+                )?;
             }
             FaultSource::RawTp => {
                 let name = format!("fault_{side}_raw");
@@ -98,26 +105,20 @@ pub fn attach_fault_source(
     Ok(())
 }
 
-/// Takes every program off its hook.
-pub fn detach_all(ebpf: &mut Ebpf) {
-    for (_, program) in ebpf.programs_mut() {
-        // One that was never loaded has nothing to take off, and says so with an error.
-        let _ = match program {
-            Program::TracePoint(program) => program.unload(),
-            Program::RawTracePoint(program) => program.unload(),
-            Program::BtfTracePoint(program) => program.unload(),
-            _ => Ok(()),
-        };
-    }
-}
-
 fn check_fault_format(hook: &str) -> anyhow::Result<()> {
     let format = read_format("exceptions", hook).with_context(|| {
-        format!("this kernel has no tracepoint exceptions:{hook}, which only x86_64 and riscv64 have")
+        format!(
+            "this kernel has no tracepoint exceptions:{hook}, which only x86_64 and riscv64 have"
+        )
     })?;
     for (name, offset) in [("address", 8), ("error_code", 24)] {
-        if format.field(name).is_none_or(|field| field.offset != offset) {
-            bail!("this kernel's exceptions:{hook} has its field {name} in another place than {offset}");
+        if format
+            .field(name)
+            .is_none_or(|field| field.offset != offset)
+        {
+            bail!(
+                "this kernel's exceptions:{hook} has its field {name} in another place than {offset}"
+            );
         }
     }
     Ok(())

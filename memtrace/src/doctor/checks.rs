@@ -26,7 +26,7 @@ pub(super) fn fault_source(probes: &[Probe]) -> Check {
             NAME,
             format!("none could be attached: {}", told_once(probes, &failures)),
         )
-        .advise("what the lines above say about their own \"no\""),
+        .advise("settle the lines above that begin with \"no\""),
         [first, ref others @ ..] => {
             let mut detail = format!("{first}: loaded and attached");
             if !others.is_empty() {
@@ -46,6 +46,8 @@ fn told_once(probes: &[Probe], failures: &[String]) -> String {
         .iter()
         .filter_map(|(_, result)| result.as_ref().err());
     match reasons.next() {
+        // The check of tracefs has said all of that already.
+        Some(first) if first.starts_with("tracefs ") => "tracefs is needed (above)".to_owned(),
         Some(first) if reasons.all(|reason| reason == first) => first.clone(),
         _ => failures.join("; "),
     }

@@ -72,7 +72,7 @@ pub(super) fn capabilities(caps: Caps, initial_user_namespace: bool) -> Check {
         format!("missing: {}", missing.join(" and ")),
     );
     if initial_user_namespace {
-        check.advise("run memtrace with sudo, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_sys_admin+ep \"$(command -v memtrace)\"")
+        check.advise("run memtrace with sudo, or once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v memtrace)\"")
     } else {
         check.advise("those of a user namespace (a rootless container) do not count: run memtrace on the host")
     }

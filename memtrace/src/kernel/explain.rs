@@ -136,7 +136,7 @@ fn refused(errno: i32, facts: &Facts) -> String {
             format!("CAP_SYS_ADMIN is missing, and {}", too_old(facts))
         } else {
             format!(
-                "{} missing: run memtrace with sudo, or give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE",
+                "{} missing: run memtrace with sudo; `memtrace doctor` names what it needs otherwise",
                 match missing[..] {
                     [one] => format!("{one} is"),
                     _ => format!("{} are", missing.join(" and ")),

@@ -31,7 +31,7 @@ impl TracefsError {
             Self::NoMountPoint => {
                 "mount /sys if it is not there; else the kernel needs CONFIG_TRACING and CONFIG_FTRACE_SYSCALLS"
             }
-            Self::Denied => "run memtrace as root (sudo)",
+            Self::Denied => "run memtrace with sudo, or give it CAP_DAC_READ_SEARCH",
             Self::Unshare(_) | Self::Mount(_) => {
                 "as root on the host: mount -t tracefs tracefs /sys/kernel/tracing; in a container, mount the host's /sys/kernel/tracing into it"
             }

@@ -140,10 +140,29 @@ pub(super) fn exec_error(
                 interpreter,
             }
         }
+        // execvp(3) says so too for any directory of PATH that may not be searched.
+        Some((Stage::Exec, error))
+            if error.kind() == io::ErrorKind::PermissionDenied && !is_anywhere(&command) =>
+        {
+            ExecError::NotFound {
+                command,
+                interpreter: false,
+            }
+        }
         Some((Stage::Exec, error)) => ExecError::NotExecutable(command, error),
         Some((Stage::Trace, error)) => ExecError::Trace(error),
         _ => ExecError::Ended(status),
     }
+}
+
+/// Whether there is such a file, at its path or in PATH, as far as memtrace may look.
+fn is_anywhere(command: &OsStr) -> bool {
+    if has_slash(command) {
+        return true;
+    }
+    std::env::var_os("PATH").is_none_or(|path| {
+        std::env::split_paths(&path).any(|directory| directory.join(command).exists())
+    })
 }
 
 /// Whether it is a path instead of a name to be looked for in PATH.

@@ -127,6 +127,21 @@ fn a_command_that_does_not_exist_gives_127() {
 }
 
 #[test]
+fn a_directory_of_path_that_may_not_be_searched_hides_no_missing_command() {
+    let denied = || {
+        Some((
+            child::Stage::Exec,
+            io::Error::from_raw_os_error(libc::EACCES),
+        ))
+    };
+    let status = ExitStatus::from_raw(0);
+    let of = |command: &str| error::exec_error(OsStr::new(command), status, denied()).exit_code();
+    assert_eq!(of("no-such-command-anywhere"), 127);
+    assert_eq!(of("sh"), 126);
+    assert_eq!(of("/etc/passwd"), 126);
+}
+
+#[test]
 fn a_script_whose_interpreter_is_missing_says_so() {
     let script = Scratch::new("interpreter", "#!/no/such/interpreter\n", 0o755);
     let mut launch = Launch::prepare(&script.argv(), None).unwrap();

@@ -27,7 +27,11 @@ impl Applied {
 
     fn whole(range: Range<u64>) -> Self {
         Self {
-            ranges: if range.is_empty() { vec![] } else { vec![range] },
+            ranges: if range.is_empty() {
+                vec![]
+            } else {
+                vec![range]
+            },
             ..Self::default()
         }
     }
@@ -90,12 +94,14 @@ pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i
             }
             Applied::partly(mapped)
         }
-        Some(ret) if ret == -i64::from(libc::EINVAL) => match first_refused(space, advice, &range) {
-            Some(bad) => Applied::partly(space.mapped(range.start..bad)),
-            // It may be locked, or pages of a device: no mapping that we know tells where it stopped.
-            None if range.end - range.start > PAGE => Applied::unknown(range),
-            None => Applied::nothing(),
-        },
+        Some(ret) if ret == -i64::from(libc::EINVAL) => {
+            match first_refused(space, advice, &range) {
+                Some(bad) => Applied::partly(space.mapped(range.start..bad)),
+                // It may be locked, or pages of a device: no mapping that we know tells where it stopped.
+                None if range.end - range.start > PAGE => Applied::unknown(range),
+                None => Applied::nothing(),
+            }
+        }
         // Any other error can come from any mapping on the way; so can a thread's death.
         _ => Applied::unknown(range),
     }
@@ -138,9 +144,15 @@ pub fn process_madvise(
 
 /// Errors that come before the first page is touched.
 fn refused_at_once(ret: i64) -> bool {
-    [libc::EBADF, libc::EFAULT, libc::ENOSYS, libc::ESRCH, libc::ENODEV]
-        .iter()
-        .any(|errno| ret == -i64::from(*errno))
+    [
+        libc::EBADF,
+        libc::EFAULT,
+        libc::ENOSYS,
+        libc::ESRCH,
+        libc::ENODEV,
+    ]
+    .iter()
+    .any(|errno| ret == -i64::from(*errno))
 }
 
 /// The first mapping in `range` that refuses the advice by its kind.

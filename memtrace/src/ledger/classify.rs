@@ -134,7 +134,11 @@ fn basis(space: &Space, fault: &Fault, vma: Option<&Vma>) -> Basis {
         Some(vma) if vma.is_file() => Basis::LowerBound,
         Some(_) => {
             let bytes = space.largest_folio(fault.addr);
-            if bytes <= PAGE { Basis::Exact } else { Basis::LowerBound }
+            if bytes <= PAGE {
+                Basis::Exact
+            } else {
+                Basis::LowerBound
+            }
         }
         None => Basis::LowerBound,
     }

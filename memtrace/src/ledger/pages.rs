@@ -16,7 +16,10 @@ pub enum Page {
     /// it may have taken the page again.
     Populated { perhaps_taken: Option<Source> },
     /// A read mapped the zero page: a write still has to populate it. Holds what the read was.
-    Zero { class: FaultClass, release: Option<Release> },
+    Zero {
+        class: FaultClass,
+        release: Option<Release>,
+    },
     /// Given back when it was populated, or may have been.
     Released(Release),
 }

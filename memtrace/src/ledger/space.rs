@@ -71,7 +71,11 @@ impl Default for FolioBytes {
 
 impl FolioBytes {
     fn largest(self, vma: &Vma) -> u64 {
-        let bytes = if vma.mapping.huge_advised { self.advised } else { self.any };
+        let bytes = if vma.mapping.huge_advised {
+            self.advised
+        } else {
+            self.any
+        };
         bytes.max(PAGE)
     }
 }
@@ -154,7 +158,11 @@ impl Space {
         let Some((run, vma)) = self.vmas.get(addr) else {
             return addr..addr + PAGE;
         };
-        let bytes = if vma.is_file() { FAULT_AROUND } else { self.folios.largest(vma) };
+        let bytes = if vma.is_file() {
+            FAULT_AROUND
+        } else {
+            self.folios.largest(vma)
+        };
         let start = addr - addr % bytes;
         start.max(run.start)..(start + bytes).min(run.end)
     }

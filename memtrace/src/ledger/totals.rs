@@ -104,7 +104,11 @@ impl FaultTotals {
 
     /// The weakest basis of any class that has faults.
     pub fn basis(&self) -> Basis {
-        self.classes.iter().map(|c| c.basis).max().unwrap_or_default()
+        self.classes
+            .iter()
+            .map(|c| c.basis)
+            .max()
+            .unwrap_or_default()
     }
 
     /// The bytes of all classes.
@@ -147,7 +151,8 @@ impl Ages {
     fn add(&mut self, other: &Self) {
         if let Some(ages) = &other.0 {
             let sum = self.histogram();
-            sum.add(&**ages).expect("a histogram that grows takes any other of its precision");
+            sum.add(&**ages)
+                .expect("a histogram that grows takes any other of its precision");
         }
     }
 
@@ -192,7 +197,10 @@ impl ReleaseTotals {
         self.released_bytes = match (self.calls, other.calls) {
             (_, 0) => self.released_bytes,
             (0, _) => other.released_bytes,
-            _ => self.released_bytes.zip(other.released_bytes).map(|(a, b)| a + b),
+            _ => self
+                .released_bytes
+                .zip(other.released_bytes)
+                .map(|(a, b)| a + b),
         };
         self.calls += other.calls;
         self.failed += other.failed;
@@ -296,7 +304,10 @@ mod tests {
             ages.record(0);
             ages.record(age_ns);
             let highest = ages.quantile_ns(1.0).expect("ages were recorded");
-            assert!(highest.abs_diff(age_ns) <= age_ns / 100, "{age_ns}: {highest}");
+            assert!(
+                highest.abs_diff(age_ns) <= age_ns / 100,
+                "{age_ns}: {highest}"
+            );
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::decode::Record;
 use crate::kernel::folios::Thp;
 use crate::ledger::event::{Call, Event, Exec, Exit, Fork, Op};
 use crate::order::Reorder;
+use crate::proc::maps::Maps;
 use crate::proc::{self, pidfd};
 
 /// The values of a pidfd that mean the caller itself (include/uapi/linux/pidfd.h).
@@ -21,6 +22,7 @@ pub struct Enrich {
     seen_exec: Option<u32>,
     /// Children that are not followed, by parent.
     pub unfollowed: HashMap<u32, u64>,
+    names: Names,
 }
 
 impl Enrich {
@@ -30,7 +32,13 @@ impl Enrich {
             thp: Thp::read(),
             seen_exec: None,
             unfollowed: HashMap::new(),
+            names: Names::default(),
         }
+    }
+
+    /// What /proc showed for the last chunk is too old for this one.
+    pub fn begin_chunk(&mut self) {
+        self.names.maps.clear();
     }
 
     /// The mappings after the next exec of this process are already known.
@@ -118,7 +126,7 @@ impl Enrich {
         }
     }
 
-    fn complete(&self, mut call: Call, passed: Option<i32>) -> Call {
+    fn complete(&mut self, mut call: Call, passed: Option<i32>) -> Call {
         let pid = call.pid;
         match &mut call.op {
             Op::ProcessMadvise { target_pid, .. } => {
@@ -129,11 +137,49 @@ impl Enrich {
                 };
             }
             Op::Mmap { fd, name, .. } if *fd >= 0 => {
-                *name = proc::fd_target(pid, *fd).map(Arc::from);
+                let mapped_at = call.ret.and_then(|ret| u64::try_from(ret).ok());
+                *name = match proc::fd_target(pid, *fd) {
+                    Some(file) => Some(Arc::from(file)),
+                    // Mapped and closed, as loaders do: the mapping still tells.
+                    None => mapped_at.and_then(|addr| self.names.of(pid, addr)),
+                };
             }
             _ => {}
         }
         call
+    }
+}
+
+/// Names of mappings whose descriptor was closed before it could be looked at.
+#[derive(Default)]
+struct Names {
+    /// As read for this chunk.
+    maps: HashMap<u32, Maps>,
+    /// No look before this time: so that looking takes a twentieth of one core at the most.
+    not_before_ns: u64,
+}
+
+impl Names {
+    /// The name of the mapping that is at `addr` now. It is a label: nothing is counted by it.
+    fn of(&mut self, pid: u32, addr: u64) -> Option<Arc<str>> {
+        if !self.maps.contains_key(&pid) {
+            let start_ns = clock::now_ns();
+            if start_ns < self.not_before_ns {
+                return None;
+            }
+            let maps = proc::maps::read(pid).unwrap_or_default();
+            let end_ns = clock::now_ns();
+            self.not_before_ns = end_ns + 19 * (end_ns - start_ns);
+            self.maps.insert(pid, maps);
+        }
+        let list = &self.maps.get(&pid)?.list;
+        let at = list.partition_point(|(range, _)| range.end <= addr);
+        let (range, mapping) = list.get(at)?;
+        if range.contains(&addr) {
+            mapping.name.clone()
+        } else {
+            None
+        }
     }
 }
 

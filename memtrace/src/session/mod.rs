@@ -7,65 +7,40 @@ mod report;
 mod start;
 mod tracker;
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use tokio::time::MissedTickBehavior;
 
-use crate::attach::{Attached, FaultSource};
+use crate::attach::Attached;
 use crate::clock;
+use crate::config::Config;
 use crate::ledger::event::Lost;
 use crate::output::Output;
 use crate::source::{Chunk, Source};
-use crate::view::filter::Filter;
 use ending::{Ending, Signals};
-pub use start::Targets;
 use tracker::Tracker;
-
-/// How to trace; whom is in [`Targets`].
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub follow_forks: bool,
-    pub duration: Option<Duration>,
-    pub interval: Duration,
-    /// Lines for calls and faults.
-    pub stream: bool,
-    /// A line each interval.
-    pub status: bool,
-    pub filter: Filter,
-    /// A power of two, and at least a page.
-    pub ringbuf_bytes: u32,
-    /// None: the cheapest that works.
-    pub fault_source: Option<FaultSource>,
-    pub verbose: u8,
-}
 
 /// Traces until the end and returns the exit status.
 ///
 /// # Errors
 /// When nothing could be traced, or the output could not be written.
-pub async fn run(
-    settings: &Settings,
-    targets: Targets,
-    output: Box<dyn Output>,
-) -> anyhow::Result<u8> {
+pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8> {
     // Before anything else, so that no signal finds us half-way without a handler.
     let mut signals = Signals::new()?;
-    let mut tracker = Tracker::new(settings, output);
+    let mut tracker = Tracker::new(config, output);
     let start::Started {
         mut attached,
         ends,
         mut launched,
-    } = start::attach(settings, targets, &mut tracker)?;
-    let log = kernel_log::follow(attached.ebpf_mut(), settings.verbose)?;
-    let mut source = Source::start(ends, settings.ringbuf_bytes)?;
+    } = start::attach(config, &mut tracker)?;
+    let log = kernel_log::follow(attached.ebpf_mut(), config.verbose)?;
+    let mut source = Source::start(ends, config.ringbuf_bytes)?;
     if let Some(launched) = &mut launched
         && let Some(code) = launched.exec(&mut tracker)?
     {
         return Ok(code);
     }
     let result = follow(
-        settings,
+        config,
         &mut tracker,
         &attached,
         &mut source,
@@ -96,19 +71,19 @@ fn exit_status(launched: &mut Option<start::Launched>) -> u8 {
 
 /// Takes records in and shows them until something ends the run.
 async fn follow(
-    settings: &Settings,
+    config: &Config,
     tracker: &mut Tracker,
     attached: &Attached,
     source: &mut Source,
     launched: &mut Option<start::Launched>,
     signals: &mut Signals,
 ) -> anyhow::Result<Ending> {
-    let mut ticks = tokio::time::interval(settings.interval);
+    let mut ticks = tokio::time::interval(config.interval);
     // A late status line is shown once, not as often as it was missed.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     let time_is_up = async {
-        match settings.duration {
+        match config.duration {
             Some(duration) => tokio::time::sleep(duration).await,
             None => std::future::pending().await,
         }
@@ -164,6 +139,8 @@ async fn finish(
     last?;
     source.join()?;
     let counts = stopped.counts()?;
+    // Nothing records any more, so the summary need not wait for the programs to be taken off,
+    // which the kernel does one after the other: they go with `stopped`.
     tracker.take(&Chunk {
         complete_ns: u64::MAX,
         ..Chunk::default()

@@ -44,9 +44,24 @@ impl Check {
     fn differences(&self) -> Vec<String> {
         let (counts, delivered) = (&self.counts, &self.delivered);
         [
-            ("faults", counts.faults_seen, delivered.faults, counts.faults_lost),
-            ("calls", counts.calls_seen, delivered.calls, counts.calls_lost),
-            ("lifecycle events", counts.lives_seen, delivered.lives, counts.lives_lost),
+            (
+                "faults",
+                counts.faults_seen,
+                delivered.faults,
+                counts.faults_lost,
+            ),
+            (
+                "calls",
+                counts.calls_seen,
+                delivered.calls,
+                counts.calls_lost,
+            ),
+            (
+                "lifecycle events",
+                counts.lives_seen,
+                delivered.lives,
+                counts.lives_lost,
+            ),
         ]
         .into_iter()
         .filter(|(_, seen, delivered, lost)| *seen != delivered + lost)
@@ -88,7 +103,10 @@ impl Check {
             ));
         }
         if self.malformed > 0 {
-            notes.push(format!("{} chunks of records could not be read", self.malformed));
+            notes.push(format!(
+                "{} chunks of records could not be read",
+                self.malformed
+            ));
         }
         if self.ending == Ending::TargetsGone && self.alive > 0 {
             notes.push(format!(
@@ -101,11 +119,7 @@ impl Check {
 }
 
 /// One summary for each address space.
-pub fn summaries(
-    ledger: &Ledger,
-    check: &Check,
-    unfollowed: &HashMap<u32, u64>,
-) -> Vec<Summary> {
+pub fn summaries(ledger: &Ledger, check: &Check, unfollowed: &HashMap<u32, u64>) -> Vec<Summary> {
     let exact = check.exact();
     let notes = check.notes();
     ledger

@@ -9,27 +9,18 @@ use anyhow::{Context as _, anyhow};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::kernel_log;
 use super::tracker::Tracker;
-use super::{Settings, kernel_log};
 use crate::attach::{self, Attached, FaultSource, Options, RingEnds};
 use crate::clock;
+use crate::config::{Config, Target};
 use crate::kernel::Kernel;
 use crate::launch::{Launch, exit_code};
 use crate::ledger::event::{Begin, Event, Exit, Sample};
 use crate::proc;
 use crate::proc::resolve::{Process, resolve};
 use crate::units;
-use crate::view::{Header, Target};
-
-/// Whom to trace.
-#[derive(Clone, Debug)]
-pub enum Targets {
-    Pids(Vec<u32>),
-    Launch {
-        argv: Vec<OsString>,
-        user: Option<String>,
-    },
-}
+use crate::view;
 
 /// Everything is attached; a launched command waits to be let go.
 pub struct Started {
@@ -39,19 +30,20 @@ pub struct Started {
 }
 
 /// Attaches to the targets. Of running ones, the header has been written on return.
-pub fn attach(
-    settings: &Settings,
-    targets: Targets,
-    tracker: &mut Tracker,
-) -> anyhow::Result<Started> {
-    match targets {
-        Targets::Pids(pids) => attach_to_running(settings, &pids, tracker),
-        Targets::Launch { argv, user } => attach_to_launched(settings, &argv, user, tracker),
+pub fn attach(config: &Config, tracker: &mut Tracker) -> anyhow::Result<Started> {
+    match &config.target {
+        Target::Pids(pids) => attach_to_running(config, pids, tracker),
+        Target::Launch { argv, user } => attach_to_launched(config, argv, user.as_deref(), tracker),
+        Target::Demo => {
+            let ourselves = std::env::current_exe().context("cannot find memtrace's own file")?;
+            let argv = [ourselves.into_os_string(), "demo-workload".into()];
+            attach_to_launched(config, &argv, None, tracker)
+        }
     }
 }
 
 fn attach_to_running(
-    settings: &Settings,
+    config: &Config,
     pids: &[u32],
     tracker: &mut Tracker,
 ) -> anyhow::Result<Started> {
@@ -68,11 +60,11 @@ fn attach_to_running(
     let pids = processes.iter().map(|process| process.pid).collect();
     // From here on, so that nothing that is recorded while we attach comes before its process.
     let begin_ns = clock::now_ns();
-    let (attached, ends) = attach_programs(settings, pids)?;
+    let (attached, ends) = attach_programs(config, pids)?;
     for process in &processes {
         begin_running(process, begin_ns, tracker);
     }
-    let targets = processes.into_iter().map(|process| Target {
+    let targets = processes.into_iter().map(|process| view::Target {
         pid: process.pid,
         comm: process.comm,
         exe: process.exe,
@@ -127,14 +119,14 @@ fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker) {
 }
 
 fn attach_to_launched(
-    settings: &Settings,
+    config: &Config,
     argv: &[OsString],
-    user: Option<String>,
+    user: Option<&str>,
     tracker: &mut Tracker,
 ) -> anyhow::Result<Started> {
-    let launch = Launch::prepare(argv, user.as_deref()).map_err(|error| anyhow!("{error}"))?;
+    let launch = Launch::prepare(argv, user).map_err(|error| anyhow!("{error}"))?;
     let pid = launch.pid();
-    let (attached, ends) = attach_programs(settings, vec![pid])?;
+    let (attached, ends) = attach_programs(config, vec![pid])?;
     tracker.event(Event::Begin(Begin {
         at_ns: clock::now_ns(),
         pid,
@@ -157,16 +149,16 @@ fn attach_to_launched(
     })
 }
 
-fn attach_programs(settings: &Settings, pids: Vec<u32>) -> anyhow::Result<(Attached, RingEnds)> {
+fn attach_programs(config: &Config, pids: Vec<u32>) -> anyhow::Result<(Attached, RingEnds)> {
     let options = Options {
         pids,
-        follow_forks: settings.follow_forks,
-        fault_source: settings.fault_source,
-        ringbuf_bytes: settings.ringbuf_bytes,
-        log_level: kernel_log::level(settings.verbose),
+        follow_forks: config.follow_forks,
+        fault_source: config.fault_source,
+        ringbuf_bytes: config.ringbuf_bytes,
+        log_level: kernel_log::level(config.verbose),
     };
     let (attached, ends) = attach::attach(&options)?;
-    if settings.verbose > 0 {
+    if config.verbose > 0 {
         for (source, why) in &attached.passed_over {
             eprintln!("memtrace: {source} does not work here: {why}");
         }
@@ -175,9 +167,9 @@ fn attach_programs(settings: &Settings, pids: Vec<u32>) -> anyhow::Result<(Attac
     Ok((attached, ends))
 }
 
-fn header(fault_source: FaultSource, targets: Vec<Target>) -> anyhow::Result<Header> {
+fn header(fault_source: FaultSource, targets: Vec<view::Target>) -> anyhow::Result<view::Header> {
     let kernel = Kernel::running().context("uname")?;
-    Ok(Header {
+    Ok(view::Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel.release,
         arch: kernel.machine,
@@ -215,7 +207,7 @@ impl Launched {
                     lazyfree: None,
                 }));
             }
-            target = Some(Target {
+            target = Some(view::Target {
                 pid,
                 comm: proc::comm(pid).unwrap_or_default(),
                 exe: proc::exe(pid),

@@ -7,9 +7,10 @@ use anyhow::Context as _;
 
 use super::ending::Ending;
 use super::enrich::Enrich;
-use super::{Settings, nothing_lost, report};
+use super::{nothing_lost, report};
 use crate::attach::Counts;
 use crate::clock;
+use crate::config::Config;
 use crate::decode::{Delivered, decode};
 use crate::ledger::event::{Call, Event, Exit, Lost, Mapping, Sample};
 use crate::ledger::{Ledger, Mm};
@@ -21,6 +22,9 @@ use crate::view::filter::Filter;
 use crate::view::runs::{OneFault, Runs};
 use crate::view::status::Meter;
 use crate::view::{CallLine, FaultRun, Header, Line, ProcessEvent, ProcessLine, Status};
+
+/// A call on its way, and the mapping that it fell on.
+type Entered = (Arc<Call>, Option<Mapping>);
 
 /// The state of a run between the source and the output.
 pub struct Tracker {
@@ -34,7 +38,7 @@ pub struct Tracker {
     filter: Filter,
     runs: Runs,
     /// Calls that entered and have not left, with what they fell on: it may be gone at their exit.
-    entered: HashMap<u32, Vec<(Arc<Call>, Option<Mapping>)>>,
+    entered: HashMap<u32, Vec<Entered>>,
     /// Of the last status, by pid and image.
     meters: HashMap<(u32, u32), Meter>,
     /// The start time of each process by pid, to know it from a later one with its pid.
@@ -44,16 +48,16 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    pub fn new(settings: &Settings, output: Box<dyn Output>) -> Self {
+    pub fn new(config: &Config, output: Box<dyn Output>) -> Self {
         Self {
             ledger: Ledger::default(),
             order: Reorder::default(),
-            enrich: Enrich::new(settings.follow_forks),
+            enrich: Enrich::new(config.follow_forks),
             delivered: Delivered::default(),
             output,
-            stream: settings.stream,
-            status: settings.status,
-            filter: settings.filter.clone(),
+            stream: config.stream,
+            status: config.status,
+            filter: config.filter,
             runs: Runs::new(proc::page_bytes()),
             entered: HashMap::new(),
             meters: HashMap::new(),
@@ -85,11 +89,14 @@ impl Tracker {
     /// Takes a chunk in, and applies what can have no predecessor any more.
     pub fn take(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
         let (enrich, order) = (&mut self.enrich, &mut self.order);
+        enrich.begin_chunk();
         let whole = decode(&chunk.records, &mut self.delivered, |record| {
             enrich.take(record, order);
         });
         if let Err(malformed) = whole {
-            eprintln!("memtrace: {malformed}: the rest of the chunk is lost (a bug, please report it)");
+            eprintln!(
+                "memtrace: {malformed}: the rest of the chunk is lost (a bug, please report it)"
+            );
             self.malformed += 1;
         }
         while let Some(event) = self.order.release(chunk.complete_ns) {
@@ -239,7 +246,12 @@ impl Tracker {
                 let known = self.ledger.knows(exit.pid);
                 if known {
                     let status = exit.status;
-                    return self.lifecycle(event, exit.at_ns, exit.pid, ProcessEvent::Exit { status });
+                    return self.lifecycle(
+                        event,
+                        exit.at_ns,
+                        exit.pid,
+                        ProcessEvent::Exit { status },
+                    );
                 }
                 Ok(())
             }

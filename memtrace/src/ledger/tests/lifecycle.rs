@@ -84,7 +84,10 @@ fn inherited_refaults_have_no_part_in_the_childs_own_ratio() {
     s.leave(&call);
     child_write(&mut s, 2, false);
     let totals = &s.ledger.mms()[1].totals.advice[&Advice::DONTNEED];
-    assert_eq!((totals.refaults, totals.refault_ratio()), (3, Some((0.5, "requested"))));
+    assert_eq!(
+        (totals.refaults, totals.refault_ratio()),
+        (3, Some((0.5, "requested")))
+    );
 }
 
 #[test]
@@ -143,7 +146,12 @@ fn exec_begins_a_new_image_in_which_everything_is_new() {
     s.base_pages_only(PID);
     s.map(0, 1);
     assert_eq!(s.touch(0, Access::Write, false).class, C::FirstTouch);
-    let images: Vec<_> = s.ledger.mms().iter().map(|mm| (mm.image, mm.totals.faults.total)).collect();
+    let images: Vec<_> = s
+        .ledger
+        .mms()
+        .iter()
+        .map(|mm| (mm.image, mm.totals.faults.total))
+        .collect();
     assert_eq!(images, [(0, 1), (1, 1)]);
     assert!(s.ledger.mms()[0].end_ns.is_some());
 }

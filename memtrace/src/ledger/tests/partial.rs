@@ -30,7 +30,10 @@ fn a_range_of_nothing_fails_whole() {
     s.map(0, 1);
     s.advise_ret(Advice::DONTNEED, 50, 4, ENOMEM);
     let totals = s.advice(Advice::DONTNEED);
-    assert_eq!((totals.failed, totals.partial, totals.requested_bytes), (1, 0, 0));
+    assert_eq!(
+        (totals.failed, totals.partial, totals.requested_bytes),
+        (1, 0, 0)
+    );
 }
 
 #[test]
@@ -123,7 +126,10 @@ fn a_call_that_the_kernel_starts_anew_is_counted_once() {
     s.advise_ret(Advice::GUARD_INSTALL, 0, 1, -513);
     s.advise(Advice::GUARD_INSTALL, 0, 1);
     let totals = s.advice(Advice::GUARD_INSTALL);
-    assert_eq!((totals.calls, totals.failed, totals.requested_bytes), (1, 0, PAGE));
+    assert_eq!(
+        (totals.calls, totals.failed, totals.requested_bytes),
+        (1, 0, PAGE)
+    );
 }
 
 /// One range of a process_madvise of this process on itself.

@@ -31,7 +31,13 @@ fn the_age_runs_from_the_enter_of_the_call_to_the_fault() {
     s.leave(&call);
     s.now = call.enter_ns + 999;
     s.write(0, 1);
-    assert_eq!(s.advice(Advice::FREE).ages.quantile_ns(0.5).map(|ns| ns / 10), Some(100));
+    assert_eq!(
+        s.advice(Advice::FREE)
+            .ages
+            .quantile_ns(0.5)
+            .map(|ns| ns / 10),
+        Some(100)
+    );
 }
 
 #[test]
@@ -51,10 +57,16 @@ fn a_read_and_then_a_write_are_one_refault_with_the_bytes_of_the_write() {
     s.write(0, 1);
     s.advise(Advice::DONTNEED, 0, 1);
     s.touch(0, Access::Read, false);
-    assert_eq!((s.faults(C::RefaultDontneed), s.bytes(C::RefaultDontneed)), (1, 0));
+    assert_eq!(
+        (s.faults(C::RefaultDontneed), s.bytes(C::RefaultDontneed)),
+        (1, 0)
+    );
     let write = s.touch(0, Access::Write, true);
     assert!(write.zero_page_write);
-    assert_eq!((s.faults(C::RefaultDontneed), s.bytes(C::RefaultDontneed)), (1, PAGE));
+    assert_eq!(
+        (s.faults(C::RefaultDontneed), s.bytes(C::RefaultDontneed)),
+        (1, PAGE)
+    );
     assert_eq!(s.faults(C::Cow), 0);
     assert_eq!(s.totals().faults.zero_page_writes, 1);
     assert_eq!(s.advice(Advice::DONTNEED).refaults, 1);
@@ -82,7 +94,10 @@ fn pageout_after_free_is_a_refault_after_free() {
     s.advise(Advice::FREE, 0, 1);
     s.advise(Advice::PAGEOUT, 0, 2);
     s.write(0, 2);
-    assert_eq!((s.faults(C::RefaultFree), s.faults(C::RefaultOther)), (1, 1));
+    assert_eq!(
+        (s.faults(C::RefaultFree), s.faults(C::RefaultOther)),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -94,7 +109,10 @@ fn an_address_mapped_again_is_new_memory() {
     s.unmap(0, 4);
     s.map(0, 4);
     s.write(0, 4);
-    assert_eq!((s.faults(C::FirstTouch), s.faults(C::RefaultDontneed)), (8, 0));
+    assert_eq!(
+        (s.faults(C::FirstTouch), s.faults(C::RefaultDontneed)),
+        (8, 0)
+    );
     assert_eq!(s.totals().unmap.munmap.requested_bytes, 4 * PAGE);
 }
 
@@ -106,7 +124,10 @@ fn mapping_over_pages_ends_them_and_is_counted() {
     s.advise(Advice::DONTNEED, 0, 4);
     s.mmap(2, 6, 0x32);
     s.write(0, 8);
-    assert_eq!((s.faults(C::FirstTouch), s.faults(C::RefaultDontneed)), (10, 2));
+    assert_eq!(
+        (s.faults(C::FirstTouch), s.faults(C::RefaultDontneed)),
+        (10, 2)
+    );
     let over = &s.totals().unmap.map_fixed;
     assert_eq!((over.calls, over.requested_bytes), (1, 2 * PAGE));
     // A fixed address that held nothing takes nothing away.
@@ -184,7 +205,10 @@ fn the_heap_shrinks_and_grows_by_brk() {
     s.write(1, 3);
     assert_eq!((s.faults(C::FirstTouch), s.faults(C::Unknown)), (7, 0));
     let totals = s.totals();
-    assert_eq!((totals.unmap.brk.calls, totals.unmap.brk.requested_bytes), (1, 3 * PAGE));
+    assert_eq!(
+        (totals.unmap.brk.calls, totals.unmap.brk.requested_bytes),
+        (1, 3 * PAGE)
+    );
     assert_eq!((totals.map.brk.calls, totals.map.brk.bytes), (3, 7 * PAGE));
 }
 

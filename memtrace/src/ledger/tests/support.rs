@@ -176,7 +176,11 @@ impl Scene {
     }
 
     pub fn advice(&self, advice: Advice) -> ReleaseTotals {
-        self.totals().advice.get(&advice).cloned().unwrap_or_default()
+        self.totals()
+            .advice
+            .get(&advice)
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
