@@ -1,6 +1,6 @@
 //! Tests of the BTF reader: built by hand, made to break it, and the running kernel's.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -142,9 +142,8 @@ fn unnamed_types_that_hold_each_other_do_not_hang() {
         &[("", 2, 0), ("after", 9, 64)],
     );
     let btf = Btf::parse(b.build()).unwrap();
-    let began = Instant::now();
+    // Without a bound this would look at 100 to the 16th members.
     assert_eq!(btf.member_offset("ring", "nothing"), None);
-    assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!(btf.member_offset("to_self", "after"), Some(8));
 }
 
@@ -178,6 +177,17 @@ fn an_unknown_kind_or_version_is_refused() {
     assert!(Btf::parse(Vec::new()).is_none());
 }
 
+/// What this thread has used of a processor: other tests beside this one do not count.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure is valid for the call, and only written.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 #[test]
 fn the_running_kernels_offsets_are_plausible_and_quick_to_find() {
     if !crate::kernel::has_btf() {
@@ -186,7 +196,7 @@ fn the_running_kernels_offsets_are_plausible_and_quick_to_find() {
             "run on a kernel with CONFIG_DEBUG_INFO_BTF",
         );
     }
-    let began = Instant::now();
+    let began = cpu_time();
     let offsets = Btf::of_kernel().unwrap().member_offsets(&[
         ("task_struct", "signal"),
         ("signal_struct", "live"),
@@ -194,7 +204,7 @@ fn the_running_kernels_offsets_are_plausible_and_quick_to_find() {
         ("mm_struct", "rss_stat"),
         ("task_struct", "no_such_member"),
     ]);
-    let took = began.elapsed();
+    let took = cpu_time() - began;
     println!("{offsets:?} in {took:?}");
     let plausible =
         |offset: Option<u32>, max| offset.is_some_and(|o| o > 0 && o < max && o % 4 == 0);
@@ -203,7 +213,7 @@ fn the_running_kernels_offsets_are_plausible_and_quick_to_find() {
     assert!(plausible(offsets[2], 16384));
     assert!(plausible(offsets[3], 8192));
     assert_eq!(offsets[4], None);
-    // 30 ms is the aim in a release build; a debug build beside other tests has more.
+    // 30 ms is the aim in a release build.
     assert!(took < Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 60 }));
 }
 
