@@ -1,6 +1,7 @@
 //! Where the programs under test are: memtrace itself and the workloads.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -14,11 +15,33 @@ pub fn memtrace() -> &'static Path {
     })
 }
 
-/// A workload's path, given the one that cargo built.
-pub fn workload(name: &str, built: &str) -> PathBuf {
-    match env::var_os("MEMTRACE_WORKLOADS") {
-        Some(dir) => Path::new(&dir).join(name),
-        None => PathBuf::from(built),
+/// A workload: a program and which of the behaviours in it.
+#[derive(Clone, Debug)]
+pub struct Exe {
+    path: PathBuf,
+    name: &'static str,
+}
+
+impl Exe {
+    /// The workload of a name, in the program that cargo built or where MEMTRACE_WORKLOADS says.
+    pub fn new(name: &'static str, built: &str) -> Self {
+        let path = match env::var_os("MEMTRACE_WORKLOADS") {
+            Some(dir) => Path::new(&dir).join("workload"),
+            None => PathBuf::from(built),
+        };
+        Self { path, name }
+    }
+
+    /// The command that runs it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.arg(self.name);
+        command
+    }
+
+    /// As words of a command line.
+    pub fn words(&self) -> [OsString; 2] {
+        [self.path.clone().into(), self.name.into()]
     }
 }
 

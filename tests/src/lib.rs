@@ -21,10 +21,11 @@ pub mod tracer;
 pub mod wait;
 pub mod workload;
 
-/// The path of one of this package's workloads: beside the tests, or where MEMTRACE_WORKLOADS says.
+/// One of this package's workloads, by name: in the program beside the tests, or in the directory
+/// that MEMTRACE_WORKLOADS names.
 #[macro_export]
 macro_rules! exe {
     ($name:literal) => {
-        $crate::binary::workload($name, env!(concat!("CARGO_BIN_EXE_", $name)))
+        $crate::binary::Exe::new($name, env!("CARGO_BIN_EXE_workload"))
     };
 }

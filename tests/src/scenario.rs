@@ -1,7 +1,6 @@
 //! The usual test: start a workload, attach, let it act, let it end, and read what was traced.
 
-use std::path::PathBuf;
-
+use crate::binary::Exe;
 use crate::counters::Counters;
 use crate::record::Record;
 use crate::run::{CLASSES, Rules, Run};
@@ -10,7 +9,7 @@ use crate::workload::Workload;
 
 /// A workload and how it is to be traced.
 pub struct Scenario {
-    workload: PathBuf,
+    workload: Exe,
     args: Vec<String>,
     tracer_args: Vec<String>,
     rules: Rules,
@@ -28,12 +27,12 @@ pub struct Played {
 }
 
 /// Plays a workload without arguments.
-pub fn play(workload: PathBuf) -> Played {
+pub fn play(workload: Exe) -> Played {
     Scenario::of(workload).play()
 }
 
 impl Scenario {
-    pub fn of(workload: PathBuf) -> Self {
+    pub fn of(workload: Exe) -> Self {
         Self {
             workload,
             args: Vec::new(),

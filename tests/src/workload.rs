@@ -2,9 +2,9 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use crate::binary::Exe;
 use crate::counters::Counters;
 use crate::record::Record;
 
@@ -24,10 +24,8 @@ pub struct Voice {
 
 impl Workload {
     /// Starts a workload and waits until it is ready.
-    pub fn start(path: &Path, args: &[&str]) -> Self {
-        let mut command = Command::new(path);
-        command.args(args);
-        Self::start_command(&mut command)
+    pub fn start(workload: &Exe, args: &[&str]) -> Self {
+        Self::start_command(workload.command().args(args))
     }
 
     /// Starts any program that speaks the protocol.

@@ -103,8 +103,8 @@ fn the_header_tells_what_is_traced_and_how() {
     let targets = header.list("targets");
     assert_eq!(targets.len(), 1, "{header}");
     targets[0].expect(&[("pid", u64::from(pid))]);
-    assert_eq!(targets[0].text("comm"), "waits");
-    assert!(targets[0].text("exe").ends_with("/waits"), "{header}");
+    assert_eq!(targets[0].text("comm"), "workload");
+    assert!(targets[0].text("exe").ends_with("/workload"), "{header}");
 }
 
 #[test]

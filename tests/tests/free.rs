@@ -2,6 +2,9 @@
 
 use memtrace_tests::needs::Need;
 use memtrace_tests::scenario::{Scenario, play};
+use memtrace_tests::tracer::Trace;
+use memtrace_tests::wait;
+use memtrace_tests::workload::Workload;
 use memtrace_tests::{exe, needs};
 
 #[test]
@@ -134,23 +137,33 @@ fn a_free_over_a_hole_is_applied_around_it() {
 #[test]
 fn each_range_of_a_process_madvise_is_an_event_of_one_call() {
     needs!(Need::Tracing, Need::NoSwap);
-    let played = play(exe!("page_out_ranges"));
-    let ranges: Vec<_> = played.run.lines("process_madvise").collect();
+    let mut workload = Workload::start(&exe!("page_out_ranges"), &[]);
+    let pid = u64::from(workload.pid);
+    let trace = Trace::attach(workload.pid, &[]);
+    let truth = workload.go();
+    // Whose memory a pidfd stands for can be looked up only while its owner lives.
+    wait::until("the call to be shown", || {
+        trace.output().contains("\"process_madvise\"").then_some(())
+    });
+    workload.end();
+    let run = trace.finish();
+
+    let ranges: Vec<_> = run.lines("process_madvise").collect();
     assert_eq!(ranges.len(), 2, "{ranges:#?}");
     for (range, name) in ranges.iter().zip(["first", "second"]) {
         assert_eq!(range.text("advice"), "MADV_PAGEOUT");
         range.expect(&[
-            ("target_pid", u64::from(played.pid)),
-            ("pid", u64::from(played.pid)),
-            ("addr", played.told(&format!("{name}_addr"))),
-            ("len_bytes", played.told(&format!("{name}_bytes"))),
-            ("ret", played.told("ret")),
+            ("target_pid", pid),
+            ("pid", pid),
+            ("addr", truth.count(&format!("{name}_addr"))),
+            ("len_bytes", truth.count(&format!("{name}_bytes"))),
+            ("ret", truth.count("ret")),
         ]);
     }
-    played.summary().expect(&[
+    run.summary().expect(&[
         ("advice.MADV_PAGEOUT.calls", 1),
-        ("advice.MADV_PAGEOUT.requested_bytes", played.told("ret")),
-        ("advice.MADV_FREE.refaults", played.told("taken")),
-        ("faults.refault_free", played.told("taken")),
+        ("advice.MADV_PAGEOUT.requested_bytes", truth.count("ret")),
+        ("advice.MADV_FREE.refaults", truth.count("taken")),
+        ("faults.refault_free", truth.count("taken")),
     ]);
 }

@@ -99,7 +99,7 @@ fn the_program_owns_stdout_and_our_text_goes_to_stderr() {
 #[test]
 fn a_launched_program_is_counted_from_its_first_instruction() {
     needs!(Need::Tracing);
-    let (trace, mut voice) = Trace::launch(&[exe!("dontneed_touch")], &[]);
+    let (trace, mut voice) = Trace::launch(&exe!("dontneed_touch").words(), &[]);
     let pid = voice.ready();
     let at_ready = memtrace_tests::counters::Counters::of(pid);
     voice.say("go");
@@ -133,7 +133,7 @@ fn a_launched_program_is_counted_from_its_first_instruction() {
 #[test]
 fn children_of_a_launched_program_are_traced_too() {
     needs!(Need::Tracing);
-    let (trace, mut voice) = Trace::launch(&[exe!("fork_inherited")], &[]);
+    let (trace, mut voice) = Trace::launch(&exe!("fork_inherited").words(), &[]);
     let pid = u64::from(voice.ready());
     voice.say("go");
     let truth = voice.truth();
@@ -144,6 +144,27 @@ fn children_of_a_launched_program_are_traced_too() {
         let summary = run.summary_of(pid, 0);
         summary.expect(&[("faults.refault_dontneed", pages)]);
     }
+}
+
+#[test]
+fn what_a_shell_runs_is_traced_under_its_own_name() {
+    needs!(Need::Tracing);
+    let dir = TempDir::new();
+    // Not the last command, so that the shell stays itself.
+    let (output, json) = launch(&dir, &["sh", "-c", "cat /dev/null; exit 3"]);
+    assert_eq!(output.status.code(), Some(3));
+    let run = Run::parse(&json, &Rules::default());
+    let named = |name: &str| -> Vec<_> {
+        let all = run.summaries.iter();
+        all.filter(|summary| summary.text("comm") == name).collect()
+    };
+    let (shells, cats) = (named("sh"), named("cat"));
+    assert!(!shells.is_empty(), "{:#?}", run.summaries);
+    assert_eq!(cats.len(), 1, "{:#?}", run.summaries);
+    assert_ne!(cats[0].count("pid"), shells[0].count("pid"));
+    // However the shell began it, cat is the image after the child's one exec.
+    cats[0].expect(&[("image", 1)]);
+    assert!(cats[0].count("faults.total") > 0);
 }
 
 #[test]
@@ -184,7 +205,7 @@ fn an_interrupt_reaches_the_program_which_decides() {
 #[test]
 fn after_its_duration_the_program_runs_on() {
     needs!(Need::Tracing);
-    let (trace, mut voice) = Trace::launch(&[exe!("waits")], &["--duration", "1"]);
+    let (trace, mut voice) = Trace::launch(&exe!("waits").words(), &["--duration", "1"]);
     let pid = voice.ready();
     let run = trace.finish();
     run.summary().expect(&[("pid", u64::from(pid))]);

@@ -2,8 +2,7 @@
 //!
 //! Where one of these fails, it is the kernel that behaves otherwise, not memtrace.
 
-use std::path::PathBuf;
-
+use memtrace_tests::binary::Exe;
 use memtrace_tests::exe;
 use memtrace_tests::needs;
 use memtrace_tests::needs::Need;
@@ -12,8 +11,8 @@ use memtrace_tests::tempdir::TempDir;
 use memtrace_tests::workload::Workload;
 
 /// Runs a workload to its end: its truth. Nothing but its measured part makes faults.
-fn alone(path: PathBuf, args: &[&str]) -> Record {
-    let mut workload = Workload::start(&path, args);
+fn alone(workload: Exe, args: &[&str]) -> Record {
+    let mut workload = Workload::start(&workload, args);
     let before = workload.counters();
     let truth = workload.go();
     let faults = workload.counters() - before;

@@ -1,0 +1,105 @@
+//! The workloads, each a behaviour with known truth, in one program so that there is one to build.
+//!
+//! `workload NAME [ARGS]`; what it says and hears is described in `memtrace_tests::scene`.
+
+mod advise_errors;
+mod advise_holes;
+mod advise_keeps;
+mod advise_sizes;
+mod before_attach;
+mod brk_cycle;
+mod collapse;
+mod dontneed_huge_range;
+mod dontneed_locked;
+mod dontneed_mapped;
+mod dontneed_partial;
+mod dontneed_private_file;
+mod dontneed_read_write;
+mod dontneed_touch;
+mod dontneed_untouched;
+mod exec_again;
+mod first_read_write;
+mod fork_inherited;
+mod fork_rewrite;
+mod free_mixed;
+mod free_pageout;
+mod free_rewrite;
+mod free_then_dontneed;
+mod free_twice;
+mod guard;
+mod huge_pages;
+mod killed_child;
+mod lazy_holds;
+mod many_refaults;
+mod map_fixed_over;
+mod mremap_dontunmap;
+mod mremap_move;
+mod mremap_shrink;
+mod munmap_again;
+mod page_out_ranges;
+mod populate;
+mod pwrite_fresh;
+mod read_fresh;
+mod remove_shared;
+mod stack_growth;
+mod threads_churn;
+mod threads_disjoint;
+mod threads_overlap;
+mod threads_race;
+mod vfork_advises;
+mod waits;
+
+use memtrace_tests::scene::fail;
+
+fn main() {
+    let name = std::env::args().nth(1).unwrap_or_default();
+    match name.as_str() {
+        "advise_errors" => advise_errors::main(),
+        "advise_holes" => advise_holes::main(),
+        "advise_keeps" => advise_keeps::main(),
+        "advise_sizes" => advise_sizes::main(),
+        "before_attach" => before_attach::main(),
+        "brk_cycle" => brk_cycle::main(),
+        "collapse" => collapse::main(),
+        "dontneed_huge_range" => dontneed_huge_range::main(),
+        "dontneed_locked" => dontneed_locked::main(),
+        "dontneed_mapped" => dontneed_mapped::main(),
+        "dontneed_partial" => dontneed_partial::main(),
+        "dontneed_private_file" => dontneed_private_file::main(),
+        "dontneed_read_write" => dontneed_read_write::main(),
+        "dontneed_touch" => dontneed_touch::main(),
+        "dontneed_untouched" => dontneed_untouched::main(),
+        "exec_again" => exec_again::main(),
+        "first_read_write" => first_read_write::main(),
+        "fork_inherited" => fork_inherited::main(),
+        "fork_rewrite" => fork_rewrite::main(),
+        "free_mixed" => free_mixed::main(),
+        "free_pageout" => free_pageout::main(),
+        "free_rewrite" => free_rewrite::main(),
+        "free_then_dontneed" => free_then_dontneed::main(),
+        "free_twice" => free_twice::main(),
+        "guard" => guard::main(),
+        "huge_pages" => huge_pages::main(),
+        "killed_child" => killed_child::main(),
+        "lazy_holds" => lazy_holds::main(),
+        "many_refaults" => many_refaults::main(),
+        "map_fixed_over" => map_fixed_over::main(),
+        "mremap_dontunmap" => mremap_dontunmap::main(),
+        "mremap_move" => mremap_move::main(),
+        "mremap_shrink" => mremap_shrink::main(),
+        "munmap_again" => munmap_again::main(),
+        "page_out_ranges" => page_out_ranges::main(),
+        "populate" => populate::main(),
+        "pwrite_fresh" => pwrite_fresh::main(),
+        "read_fresh" => read_fresh::main(),
+        "remove_shared" => remove_shared::main(),
+        "stack_growth" => stack_growth::main(),
+        "threads_churn" => threads_churn::main(),
+        "threads_disjoint" => threads_disjoint::main(),
+        "threads_overlap" => threads_overlap::main(),
+        "threads_race" => threads_race::main(),
+        "vfork_advises" => vfork_advises::main(),
+        "waits" => waits::main(),
+        _ => fail("no workload has this name"),
+    }
+}
