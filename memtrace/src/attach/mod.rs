@@ -11,9 +11,11 @@ use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use memtrace_ebpf::{Control, Pending, followed};
 
 use crate::kernel::btf::Btf as KernelTypes;
+use crate::kernel::caps::Caps;
 use crate::kernel::explain::explain_load_error;
 use crate::kernel::format::read_format;
 use crate::kernel::tracefs::with_tracefs;
+use crate::kernel::{Kernel, Version, memlock};
 use crate::pod::Wire;
 use crate::proc::namespace;
 pub use counters::Counts;
@@ -86,7 +88,37 @@ pub struct RingEnds {
 /// # Errors
 /// One sentence that says what could not be loaded or attached, why, and what to do.
 pub fn attach(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
-    with_tracefs(|| attach_here(options)).map_err(|error| anyhow!("{error}; {}", error.advice()))?
+    preflight()?;
+    in_sight_of_tracefs(|| attach_here(options))
+}
+
+/// What would otherwise fail later, and less clearly.
+fn preflight() -> anyhow::Result<()> {
+    let kernel = Kernel::running().context("uname")?;
+    if kernel.version < Version::MINIMUM {
+        bail!(
+            "Linux {} is too old: memtrace needs {} or newer",
+            kernel.release,
+            Version::MINIMUM
+        );
+    }
+    let missing = Caps::effective()
+        .context("cannot read this process's capabilities")?
+        .missing_to_trace();
+    if !missing.is_empty() {
+        bail!(
+            "tracing needs {}, which this user does not have: run memtrace with sudo \
+             (`memtrace doctor` shows the ways without root)",
+            missing.join(" and ")
+        );
+    }
+    // It matters before Linux 5.11 only, and where it fails there, loading says so.
+    let _ = memlock::lift();
+    Ok(())
+}
+
+fn in_sight_of_tracefs<T: Send>(f: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    with_tracefs(f).map_err(|error| anyhow!("{error}; {}", error.advice()))?
 }
 
 fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
@@ -195,16 +227,18 @@ fn load(options: &Options) -> anyhow::Result<Ebpf> {
             .with_context(|| format!("this kernel's task:task_newtask has no field {name}"))
     };
     let (newtask_pid, newtask_flags) = (offset("pid")?, offset("clone_flags")?);
-    let types = KernelTypes::of_kernel().ok();
-    let member = |structure, name| {
-        types
-            .as_ref()
-            .and_then(|types| types.member_offset(structure, name))
-            .unwrap_or(0)
-    };
-    let task_signal = member("task_struct", "signal");
-    let signal_live = member("signal_struct", "live");
-    let task_exit_code = member("task_struct", "exit_code");
+    let members = [
+        ("task_struct", "signal"),
+        ("signal_struct", "live"),
+        ("task_struct", "exit_code"),
+    ];
+    // Without BTF the kernel side can't tell a process's last thread, and says so.
+    let offsets = KernelTypes::of_kernel().map_or_else(
+        |_| vec![None; members.len()],
+        |types| types.member_offsets(&members),
+    );
+    let [task_signal, signal_live, task_exit_code] =
+        std::array::from_fn(|i| offsets.get(i).copied().flatten().unwrap_or(0));
     let namespace = namespace::own().context("cannot tell this process's pid namespace")?;
     let (dev, ino) = if namespace.initial {
         (0, 0)
@@ -259,23 +293,30 @@ fn attach_faults(
     bail!("cannot attach to page faults: {}", reasons.join("; "))
 }
 
-/// Tries every rung of the ladder by itself, for `doctor`: loads, attaches and detaches it.
+/// Tries every rung of the ladder, for `doctor`: really loads, attaches and detaches it.
 pub fn try_fault_sources() -> Vec<(&'static str, Result<(), String>)> {
-    let try_one = |source| {
-        let options = Options {
-            // A pid that no process has: the programs run and find nothing to record.
-            pids: vec![u32::MAX],
-            follow_forks: false,
-            fault_source: Some(source),
-            ringbuf_bytes: 64 * 1024,
-            log_level: 0,
-        };
-        attach(&options)
-            .map(drop)
-            .map_err(|error| format!("{error:#}"))
+    let options = Options {
+        // A pid that no process has: the programs run and find nothing to record.
+        pids: vec![u32::MAX],
+        follow_forks: false,
+        fault_source: None,
+        ringbuf_bytes: 64 * 1024,
+        log_level: 0,
     };
+    let explain = |error: anyhow::Error| format!("{error:#}");
+    // With everything else, once: without the calls and the lifecycle no source is of use.
+    let whole = attach(&options).map(drop).map_err(explain);
     FaultSource::LADDER
         .into_iter()
-        .map(|source| (source.name(), try_one(source)))
+        .map(|source| {
+            let alone = || {
+                let mut ebpf = load(&options)?;
+                attach_faults(&mut ebpf, Some(source)).map(drop)
+            };
+            let result = whole
+                .clone()
+                .and_then(|()| in_sight_of_tracefs(alone).map_err(explain));
+            (source.name(), result)
+        })
         .collect()
 }
