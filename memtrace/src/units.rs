@@ -17,9 +17,8 @@ impl fmt::Display for Bytes {
             return f.pad(&format!("{}B", self.0));
         }
         for (power, letter) in (1..).zip(LETTERS) {
-            let unit = 1u64 << (10 * power);
             // Rounding can carry a value over to the next letter: 1023.99K is 1.00M.
-            if let Some(digits) = three_digits(self.0, unit) {
+            if let Some(digits) = three_digits(self.0, 10 * power) {
                 return f.pad(&format!("{digits}{letter}"));
             }
         }
@@ -27,12 +26,10 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// `value / unit` with as many decimals as make three digits; None where it rounds to 1024 or more.
-fn three_digits(value: u64, unit: u64) -> Option<String> {
-    let rounded = |scale: u64| {
-        let (value, unit, scale) = (u128::from(value), u128::from(unit), u128::from(scale));
-        (value * scale + unit / 2) / unit
-    };
+/// `value` in units of `1 << shift` with as many decimals as make three digits; None where it
+/// rounds to 1024 or more.
+fn three_digits(value: u64, shift: u32) -> Option<String> {
+    let rounded = |scale: u128| ((u128::from(value) * scale) + (1 << (shift - 1))) >> shift;
     let hundredths = rounded(100);
     if hundredths < 1000 {
         return Some(format!("{}.{:02}", hundredths / 100, hundredths % 100));

@@ -39,6 +39,9 @@ fn plain(byte: u8) -> bool {
 
 /// How many columns of a terminal plain text takes.
 pub(super) fn width(text: &str) -> usize {
+    if text.is_ascii() {
+        return text.len();
+    }
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 

@@ -107,10 +107,7 @@ fn call(line: &CallLine, palette: &Palette) -> Cells {
         what: what(&call.op),
         addr: addr(line),
         mapping: line.mapping.as_ref().map(words::mapping),
-        size: match call.op {
-            Op::Mremap { new_len, .. } => Some(new_len),
-            _ => line.size_bytes(),
-        },
+        size: size(line),
         ..Cells::default()
     };
     if gives_back(line) {
@@ -156,12 +153,23 @@ fn what(op: &Op) -> String {
 /// Where the call works: for a mapping or a break that it made, that.
 fn addr(line: &CallLine) -> Option<u64> {
     let call = &*line.call;
-    let made = matches!(call.op, Op::Mmap { .. } | Op::Brk { .. });
+    let makes = matches!(call.op, Op::Mmap { .. } | Op::Brk { .. });
     match call.ret {
-        Some(ret) if made && ret > 0 => u64::try_from(ret).ok(),
-        // An mmap that failed may have named no address.
-        _ if made => call.op.addr().filter(|addr| *addr > 0),
+        Some(ret) if makes && !failed(&call.op, ret) => u64::try_from(ret).ok(),
+        // 0 names no address: the kernel is to choose one.
+        _ if makes => call.op.addr().filter(|addr| *addr > 0),
         _ => call.op.addr(),
+    }
+}
+
+/// The bytes the call is about; for mremap those it asks for.
+fn size(line: &CallLine) -> Option<u64> {
+    let call = &*line.call;
+    match call.op {
+        Op::Mremap { new_len, .. } => Some(new_len),
+        // It moved nothing, which is no size.
+        Op::Brk { .. } => line.size_bytes().filter(|moved| *moved > 0),
+        _ => line.size_bytes(),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn summary(summary: &Summary, palette: &Palette) -> String {
     ];
     title.extend(summary.exit.map(|status| Exit::of(status).to_string()));
     let mut lines = vec![String::new()];
-    lines.push(heading(&title, summary.exact, &summary.lost, palette));
+    lines.push(heading(&title, summary.exact, palette));
     lines.extend(given_back(&summary.totals));
     lines.extend(faults(&summary.totals.faults));
     lines.extend(rss(summary));
@@ -51,7 +51,7 @@ pub(super) fn total(total: &Total, palette: &Palette) -> String {
         Nanos(total.duration_ns).to_string(),
     ];
     let mut lines = vec![String::new()];
-    lines.push(heading(&title, total.exact, &total.lost, palette));
+    lines.push(heading(&title, total.exact, palette));
     lines.extend(given_back(&total.totals));
     lines.extend(faults(&total.totals.faults));
     lines.extend(mapped(&total.totals));
@@ -60,11 +60,11 @@ pub(super) fn total(total: &Total, palette: &Palette) -> String {
     lines.join("\n")
 }
 
-fn heading(title: &[String], exact: bool, lost: &Lost, palette: &Palette) -> String {
-    let (style, state) = match words::lost(lost) {
-        None if exact => (palette.strong, "complete, nothing lost".to_owned()),
-        None => (palette.failure, "NOT EXACT".to_owned()),
-        Some(counts) => (palette.failure, format!("NOT EXACT, {counts} lost")),
+fn heading(title: &[String], exact: bool, palette: &Palette) -> String {
+    let (style, state) = if exact {
+        (palette.strong, "complete, nothing lost")
+    } else {
+        (palette.failure, "NOT EXACT")
     };
     let title = paint(palette.strong, title.join(" · "));
     format!("{title} · {}", paint(style, state))
@@ -122,7 +122,7 @@ fn given_back(totals: &Totals) -> Vec<String> {
         lines.extend(footnote(&kinds));
     }
     if nothing_given_back(totals) {
-        lines.push("no memory was given back".to_owned());
+        lines.push("nothing was given back".to_owned());
     }
     lines
 }
@@ -236,7 +236,8 @@ fn faults(faults: &FaultTotals) -> Vec<String> {
     lines.push(populated(faults));
     if faults.zero_page_writes > 0 {
         lines.push(
-            "a zero-page write is the first after a read, which was counted in its own class"
+            "a zero-page write follows a read of the same page: the read was counted in its class, \
+             the write adds its bytes there"
                 .to_owned(),
         );
     }
@@ -275,11 +276,11 @@ fn populated(faults: &FaultTotals) -> String {
     text
 }
 
-/// `at the end`, or how long before it.
+/// ` at the end`, or how long before it.
 fn moment(age_ns: Option<u64>) -> String {
     match age_ns {
-        None | Some(..STALE_NS) => "at the end".to_owned(),
-        Some(age) => format!("{} before the end", Nanos(age)),
+        None | Some(..STALE_NS) => " at the end".to_owned(),
+        Some(age) => format!(", read {} before the end", Nanos(age)),
     }
 }
 
@@ -291,7 +292,7 @@ fn rss(summary: &Summary) -> Vec<String> {
             .into_iter()
             .filter_map(|(name, bytes)| Some(format!("{name} {}", Bytes(bytes?))))
             .collect();
-        let mut line = format!("RSS {} {}", Bytes(last), moment(summary.rss_age_ns));
+        let mut line = format!("RSS {}{}", Bytes(last), moment(summary.rss_age_ns));
         if !others.is_empty() {
             line += &format!(" ({})", others.join(", "));
         }
@@ -299,7 +300,7 @@ fn rss(summary: &Summary) -> Vec<String> {
     }
     if let (Some(lazyfree), Some(effective)) = (rss.lazyfree_bytes, rss.effective_bytes) {
         lines.push(format!(
-            "LazyFree {} {}: effective RSS {}",
+            "LazyFree {}{}: effective RSS {}",
             Bytes(lazyfree),
             moment(summary.lazyfree_age_ns()),
             Bytes(effective),
@@ -353,21 +354,13 @@ fn remarks(totals: &Totals) -> Vec<String> {
             Bytes(inherited),
         ));
     }
-    if totals.unseen_calls > 0 {
-        lines.push(format!(
-            "{} entered before tracing began; what they changed is not known",
-            counted(totals.unseen_calls, "call"),
-        ));
-    }
     lines
 }
 
 fn not_exact(exact: bool, lost: &Lost, palette: &Palette) -> Option<String> {
     let text = match words::lost(lost) {
         None if exact => return None,
-        None => "not exact: nothing was lost, but the kernel side's own counts differ from what \
-                 arrived"
-            .to_owned(),
+        None => "not exact, though no loss was counted: the notes say why".to_owned(),
         Some(counts) => {
             format!("not exact: {counts} could not be delivered; raise --ringbuf-size")
         }
