@@ -12,6 +12,8 @@ use crate::units::{Bytes, Nanos, SinceStart};
 use crate::view::{CallLine, FaultRun, Line, ProcessEvent, ProcessLine};
 
 const MAP_TYPE: u32 = 0x0f;
+/// Enough for most mappings; a longer name moves the rest of its line.
+const MAPPING_COLUMNS: usize = 20;
 
 /// The columns between time and outcome.
 #[derive(Default)]
@@ -43,7 +45,7 @@ pub(super) fn line(line: &Line, start_ns: u64, palette: &Palette) -> String {
         "{}  {}  {addr:<14}  {}  {size:>6}  {}",
         lead(line.at_ns(), start_ns, pid, tid, palette),
         paint(cells.what_style, format_args!("{:<16}", cells.what)),
-        pad(mapping, 16),
+        pad(mapping, MAPPING_COLUMNS),
         paint(cells.outcome_style, &cells.outcome),
     )
 }
@@ -113,8 +115,11 @@ fn call(line: &CallLine, palette: &Palette) -> Cells {
     if gives_back(line) {
         cells.what_style = palette.give_back;
     }
-    if let Op::Mmap { .. } = call.op {
-        cells.mapping = Some(mapped(&call.op));
+    match call.op {
+        Op::Mmap { .. } => cells.mapping = Some(mapped(&call.op)),
+        // The break ends the heap, where no mapping need be.
+        Op::Brk { .. } => cells.mapping = Some(MappingKind::Heap.name().to_owned()),
+        _ => {}
     }
     let took = Nanos(call.exit_ns.saturating_sub(call.enter_ns));
     (cells.outcome, cells.outcome_style) = match (&call.op, call.ret) {
