@@ -27,7 +27,8 @@ impl Record {
             .try_fold(&self.0, |value, key| value.get(key))
     }
 
-    fn at(&self, path: &str) -> &Value {
+    /// The value at a path.
+    pub fn at(&self, path: &str) -> &Value {
         self.find(path)
             .unwrap_or_else(|| panic!("no {path} in\n{self}"))
     }

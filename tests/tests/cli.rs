@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::thread;
 
 use memtrace_tests::needs::Need;
 use memtrace_tests::record::Record;
@@ -88,9 +89,10 @@ fn check_sizes(played: &memtrace_tests::scenario::Played) {
 #[test]
 fn the_header_tells_what_is_traced_and_how() {
     needs!(Need::Tracing);
-    let workload = Workload::start(&exe!("waits"), &[]);
+    let mut workload = Workload::start(&exe!("waits"), &[]);
     let pid = workload.pid;
     let trace = Trace::attach(pid, &[]);
+    workload.go();
     workload.end();
     let run = trace.finish();
     let header = &run.header;
@@ -170,46 +172,52 @@ fn several_processes_have_a_summary_each_and_a_total() {
 }
 
 #[test]
-fn status_lines_carry_what_the_kernel_says_of_lazy_memory() {
+fn status_lines_carry_what_the_kernel_says_of_the_memory() {
     needs!(Need::Tracing);
     let mut workload = Workload::start(&exe!("lazy_holds"), &[]);
     let trace = Trace::attach(workload.pid, &["--interval", "1"]);
     let truth = workload.go();
-    // It holds still now. LazyFree is sampled within a budget, not with every status.
-    let sample = wait::until("a status line with a sample of LazyFree", || {
+    // It holds still now, and the next status line shows that.
+    let freed = |line: &Record| line.count_or_none("advice.MADV_FREE.calls") == 1;
+    let status = wait::until("a status line that knows of the MADV_FREE", || {
         let output = trace.output();
         let lines = output.lines().filter_map(|line| Record::parse(line).ok());
-        let mut sampled = lines
-            .filter(|line| line.kind() == "status" && line.count_or_none("lazyfree_bytes") > 0);
-        sampled.next_back()
+        let mut known = lines.filter(|line| line.kind() == "status" && freed(line));
+        known.next_back()
     });
     workload.end();
     let run = trace.finish();
 
-    // Pages that wait in a per-CPU queue join the lazy ones at any time, and none leave.
-    let lazy = sample.count("lazyfree_bytes");
-    let most = truth.count("pages") * 4096;
-    assert!(
-        (truth.count("lazyfree_bytes")..=most).contains(&lazy),
-        "{sample}\n{truth}"
-    );
-    // Both numbers are of one reading, and the rest of RSS did not change since the workload's own.
-    let rest = truth.count("rss_bytes") - truth.count("lazyfree_bytes");
-    let effective = sample.count("effective_rss_bytes");
-    assert!(
-        effective <= rest && effective + lazy >= truth.count("rss_bytes"),
-        "{sample}\n{truth}"
-    );
-    assert!(sample.count("rss_bytes") > 0);
-    sample.expect(&[
-        ("advice.MADV_FREE.calls", 1),
-        ("advice.MADV_FREE.requested_bytes", most),
+    let (pages, rss) = (truth.count("pages"), truth.count("rss_bytes"));
+    let freed = pages * 4096;
+    status.expect(&[
+        ("advice.MADV_FREE.requested_bytes", freed),
         ("lost.calls", 0),
         ("lost.faults", 0),
     ]);
-    let summary = run.summary();
-    assert!(summary.count("rss.peak_bytes") >= most, "{summary}");
-    assert!(summary.count("rss.lazyfree_bytes") >= truth.count("lazyfree_bytes"));
+    // The counters of RSS are kept per CPU and summed up only roughly, to within 32 pages for each
+    // of three counters and each CPU (lib/percpu_counter.c). The report itself took a few pages.
+    let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    let roughly = (3 * 32 * cpus + 16) * 4096;
+    let possible = rss - roughly..=rss + roughly;
+    assert!(
+        possible.contains(&status.count("rss_bytes")),
+        "{status}\n{truth}"
+    );
+    let peak = run.summary().count("rss.peak_bytes");
+    assert!(possible.contains(&peak), "{}", run.summary());
+
+    // Where LazyFree was sampled, it is the kernel's: pages that wait in a per-CPU queue join the
+    // lazy ones at any time, and none leave; the rest of RSS stays as it is.
+    if !status.at("lazyfree_bytes").is_null() {
+        let lazy = status.count("lazyfree_bytes");
+        let rest = status.count("effective_rss_bytes");
+        assert!(
+            (truth.count("lazyfree_bytes")..=freed).contains(&lazy),
+            "{status}\n{truth}"
+        );
+        assert!(possible.contains(&(lazy + rest)), "{status}\n{truth}");
+    }
 }
 
 #[test]
@@ -231,7 +239,8 @@ fn the_doctor_finds_a_machine_on_which_the_tests_run_fit() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     for topic in ["kernel", "BTF", "tracefs", "CAP_BPF"] {
-        assert!(stdout.contains(topic), "nothing about {topic} in\n{stdout}");
+        let told = stdout.to_lowercase().contains(&topic.to_lowercase());
+        assert!(told, "nothing about {topic} in\n{stdout}");
     }
 }
 

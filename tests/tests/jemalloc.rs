@@ -45,8 +45,10 @@ fn without_decay_jemalloc_gives_back_at_once_and_refaults_all() {
     workload.say("again");
     let refilled = Memory::of(workload.pid);
     let faults = workload.counters() - faults_before;
-    workload.end();
+    // Before the interpreter ends, which frees everything once more.
+    trace.signal(libc::SIGINT);
     let run = trace.finish();
+    workload.end();
 
     let left = full.rss_bytes - empty.rss_bytes;
     let back = refilled.rss_bytes - empty.rss_bytes;
@@ -59,10 +61,11 @@ fn without_decay_jemalloc_gives_back_at_once_and_refaults_all() {
         110,
         left,
     );
+    // Filling again frees a little on the way, which goes and comes once more.
     is_percent(
         summary.count("advice.MADV_DONTNEED.refaulted_bytes"),
         95,
-        100,
+        105,
         back,
     );
     assert_eq!(
@@ -70,11 +73,8 @@ fn without_decay_jemalloc_gives_back_at_once_and_refaults_all() {
         0,
         "{summary}"
     );
-    // A single thread, and nothing but user-mode touches: the counts agree to the last fault. The
-    // interpreter makes some more while it ends, after the kernel's counter was read.
-    let traced = summary.count("faults.total");
-    assert!(traced >= faults.all(), "{traced} traced, {faults:?}");
-    is_percent(traced, 100, 101, faults.all());
+    // A single thread that mostly touches memory from user mode: the counts agree to the last fault.
+    summary.expect(&[("faults.total", faults.all())]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn with_endless_muzzy_decay_jemalloc_frees_lazily_and_nothing_refaults() {
     workload.end();
 
     is_percent(lazy.rss_bytes, 95, 105, full.rss_bytes);
-    assert!(lazy.lazyfree_bytes > 50 << 20, "{lazy:?}");
+    assert!(lazy.lazyfree_bytes > 80 << 20, "{lazy:?}");
     let summary = run.summary();
     let requested = summary.count("advice.MADV_FREE.requested_bytes");
     assert!(requested >= lazy.lazyfree_bytes, "{lazy:?} {summary}");
@@ -102,13 +102,15 @@ fn with_endless_muzzy_decay_jemalloc_frees_lazily_and_nothing_refaults() {
         0,
         "{summary}"
     );
-    // The state at the interrupt, when the program held still.
-    is_percent(
-        summary.count("rss.lazyfree_bytes"),
-        95,
-        105,
-        lazy.lazyfree_bytes,
-    );
+    // The state at the interrupt, when the program held still, where it was sampled.
+    if !summary.at("rss.lazyfree_bytes").is_null() {
+        is_percent(
+            summary.count("rss.lazyfree_bytes"),
+            95,
+            105,
+            lazy.lazyfree_bytes,
+        );
+    }
 }
 
 /// A private redis-server without persistence, which ends with its guard.

@@ -11,9 +11,10 @@ print "ready $$\n";
 
 await("go");
 undef $kept;
-# An allocator that gives memory back by and by does so as others are allocated and freed.
-for my $round (1 .. 50000) {
-    my @small = ("y" x 100 . $round);
+# An allocator that gives memory back by and by does so as other memory is allocated and freed;
+# large blocks, which it does not keep at hand.
+while (in_use() > 30_000) {
+    my @large = map { "y" x 100_000 } 1 .. 3;
 }
 print "{}\n";
 
@@ -23,8 +24,11 @@ print "{}\n";
 
 await("end");
 
+# One by one: a list made at once would have every string twice for a moment.
 sub fill {
-    return [map { "x" x 4000 . $_ } 1 .. 25000];
+    my @strings;
+    push @strings, "x" x 4000 . $_ for 1 .. 25000;
+    return \@strings;
 }
 
 # Returns when the word is said, and ends when nobody can say it any more.
@@ -35,4 +39,15 @@ sub await {
     chomp $heard;
     die "expected $word, heard $heard\n" unless $heard eq $word;
     return;
+}
+
+# Resident kilobytes that are not lazily free.
+sub in_use {
+    open my $rollup, "<", "/proc/self/smaps_rollup" or die "smaps_rollup: $!\n";
+    my %kilobytes;
+    while (my $line = <$rollup>) {
+        $kilobytes{$1} = $2 if $line =~ /^(Rss|LazyFree): +(\d+)/;
+    }
+    close $rollup;
+    return $kilobytes{Rss} - $kilobytes{LazyFree};
 }
