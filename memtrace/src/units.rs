@@ -317,6 +317,16 @@ fn civil_from_days(days: i128) -> (i128, i128, i128) {
     (year, month, day)
 }
 
+/// A count of things: `1 call`, `3,004 faults`.
+pub fn counted(count: u64, one: &str) -> String {
+    let plural = match count {
+        1 => "",
+        _ if one.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {one}{plural}", Count(count))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

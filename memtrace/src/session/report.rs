@@ -8,6 +8,7 @@ use crate::attach::Counts;
 use crate::decode::Delivered;
 use crate::ledger::event::Lost;
 use crate::ledger::{Ledger, Mm};
+use crate::units::{Count, counted};
 use crate::view::Summary;
 
 /// What the kernel side could not deliver, as the ledger and the outputs take it.
@@ -67,8 +68,11 @@ impl Check {
         .filter(|(_, seen, delivered, lost)| *seen != delivered + lost)
         .map(|(what, seen, delivered, lost)| {
             format!(
-                "self-check failed: the kernel side counted {seen} {what}, {delivered} came and \
-                 {lost} are known to be lost"
+                "self-check failed: of {what} the kernel side counted {}, {} came and {} are known \
+                 to be lost",
+                Count(seen),
+                Count(delivered),
+                Count(lost)
             )
         })
         .collect()
@@ -77,42 +81,39 @@ impl Check {
     /// Sentences on what limits every figure of the run.
     fn notes(&self) -> Vec<String> {
         let mut notes = self.differences();
-        if self.counts.missed > 0 {
-            notes.push(format!(
-                "the kernel skipped a program {} times because another was running on that CPU: \
-                 calls or faults are missing",
-                self.counts.missed
-            ));
-        }
-        if self.late > 0 {
-            notes.push(format!(
-                "{} records came later than expected: where threads overlapped, the order may be off",
-                self.late
-            ));
-        }
-        if self.counts.join_overflow > 0 {
-            notes.push(format!(
-                "{} calls have no arguments: too many threads were inside calls at once",
-                self.counts.join_overflow
-            ));
-        }
-        if self.counts.targets_overflow > 0 {
-            notes.push(format!(
-                "{} children are not traced: too many processes at once",
-                self.counts.targets_overflow
-            ));
-        }
-        if self.malformed > 0 {
-            notes.push(format!(
-                "{} chunks of records could not be read",
-                self.malformed
-            ));
-        }
-        if self.ending == Ending::TargetsGone && self.alive > 0 {
-            notes.push(format!(
-                "{} of the command's children run on, and are not traced any more",
-                self.alive
-            ));
+        let counts = &self.counts;
+        let mut note = |count: u64, what: &str, so: &str| {
+            if count > 0 {
+                notes.push(format!("{}{so}", counted(count, what)));
+            }
+        };
+        note(
+            counts.missed,
+            "program run",
+            " left out by the kernel, since another was running on that CPU: calls or faults are missing",
+        );
+        note(
+            self.late,
+            "record",
+            " came later than expected: where threads overlapped, the order may be off",
+        );
+        note(
+            counts.join_overflow,
+            "call",
+            " without arguments: too many threads were inside calls at once",
+        );
+        note(
+            counts.targets_overflow,
+            "child process",
+            " not traced: too many at once",
+        );
+        note(self.malformed, "chunk", " of records could not be read");
+        if self.ending == Ending::TargetsGone {
+            note(
+                self.alive,
+                "process",
+                " that the command left behind, traced no longer",
+            );
         }
         notes
     }
@@ -157,14 +158,15 @@ fn own_notes(mm: &Mm, unfollowed: &HashMap<u32, u64>) -> Vec<String> {
         );
     }
     if mm.totals.unseen_calls > 0 {
+        let calls = counted(mm.totals.unseen_calls, "call");
         notes.push(format!(
-            "{} calls were under way when tracing began: what they did is not known",
-            mm.totals.unseen_calls
+            "{calls} under way when tracing began: what was done there is not known"
         ));
     }
     if let Some(children) = unfollowed.get(&mm.pid) {
+        let forks = counted(*children, "fork");
         notes.push(format!(
-            "it forked {children} children that were not traced (-f follows them)"
+            "{forks} into processes that are not traced (-f follows them)"
         ));
     }
     notes

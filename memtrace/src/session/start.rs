@@ -83,12 +83,12 @@ fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker) {
     let pid = process.pid;
     let at_ns = clock::now_ns();
     tracker.remember(pid, process.start_ticks);
-    tracker.event(Event::Begin(Begin {
+    tracker.begin(Begin {
         at_ns: begin_ns,
         pid,
         comm: process.comm.clone(),
         before_exec: false,
-    }));
+    });
     // The pid may have died and be another's by now; then nothing of what follows is its own.
     let same = proc::stat::read(pid)
         .is_ok_and(|stat| stat.start_ticks == process.start_ticks && !stat.is_dead());
@@ -127,12 +127,12 @@ fn attach_to_launched(
     let launch = Launch::prepare(argv, user).map_err(|error| anyhow!("{error}"))?;
     let pid = launch.pid();
     let (attached, ends) = attach_programs(config, vec![pid])?;
-    tracker.event(Event::Begin(Begin {
+    tracker.begin(Begin {
         at_ns: clock::now_ns(),
         pid,
         comm: String::new(),
         before_exec: true,
-    }));
+    });
     // SAFETY: the AsyncFd owns the descriptor.
     let ended = unsafe { AsyncFd::register_with_interest(launch.pidfd()?, Interest::READABLE) }
         .map_err(io::Error::from)

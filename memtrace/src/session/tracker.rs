@@ -12,7 +12,7 @@ use crate::attach::Counts;
 use crate::clock;
 use crate::config::Config;
 use crate::decode::{Delivered, decode};
-use crate::ledger::event::{Call, Event, Exit, Lost, Mapping, Sample};
+use crate::ledger::event::{Begin, Call, Event, Exit, Lost, Mapping, Sample};
 use crate::ledger::{Ledger, Mm};
 use crate::order::Reorder;
 use crate::output::Output;
@@ -70,6 +70,11 @@ impl Tracker {
     pub fn header(&mut self, header: &Header) -> anyhow::Result<()> {
         self.output.header(header).context(WRITING)?;
         self.output.flush().context(WRITING)
+    }
+
+    /// A process comes under trace. Known at once, so that nobody takes us for being without a target.
+    pub fn begin(&mut self, begin: Begin) {
+        self.ledger.apply(&Event::Begin(begin));
     }
 
     /// An event of our own making: it takes its place among the others.

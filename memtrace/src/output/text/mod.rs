@@ -16,7 +16,7 @@ use super::Output;
 use super::escape::escape;
 use super::terminal::Size;
 use crate::ledger::event::Lost;
-use crate::units::SinceStart;
+use crate::units::{SinceStart, counted};
 use crate::view::{Header, Line, Status, Summary, Target, Total};
 use palette::{Palette, paint};
 use rows::Rows;
@@ -82,7 +82,7 @@ impl TextOutput {
 
     fn tell_hidden(&mut self, hidden: Option<u64>) -> io::Result<()> {
         let Some(hidden) = hidden else { return Ok(()) };
-        let lines = words::counted(hidden, "line");
+        let lines = counted(hidden, "line");
         let text = format!("{:>10}  {lines} not shown (--all-lines shows them)", "…");
         let text = paint(self.palette.faint, text);
         self.print(&text)

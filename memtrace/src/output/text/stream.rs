@@ -8,7 +8,7 @@ use super::words;
 use crate::ledger::event::{Mapping, MappingKind, Op};
 use crate::output::escape::pad;
 use crate::output::exit::Exit;
-use crate::units::{Bytes, Nanos, SinceStart};
+use crate::units::{Bytes, Nanos, SinceStart, counted};
 use crate::view::{CallLine, FaultRun, Line, ProcessEvent, ProcessLine};
 
 const MAP_TYPE: u32 = 0x0f;
@@ -74,16 +74,9 @@ fn faults(run: &FaultRun, palette: &Palette) -> Cells {
     };
     let mut outcome = if run.zero_page_write {
         // The read before it was shown as the fault of this class.
-        format!(
-            "({}) to the zero page",
-            words::counted(run.faults, "first write")
-        )
+        format!("({}) to the zero page", counted(run.faults, "first write"))
     } else {
-        format!(
-            "({}) {}",
-            words::counted(run.faults, "fault"),
-            run.access.name()
-        )
+        format!("({}) {}", counted(run.faults, "fault"), run.access.name())
     };
     if let Some(age) = run.age_ns {
         outcome += &format!(", {} after release", Nanos(age));

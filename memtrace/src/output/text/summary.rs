@@ -2,13 +2,13 @@
 
 use super::palette::{Palette, paint};
 use super::table::Table;
-use super::words::{self, counted, listed};
+use super::words::{self, listed};
 use crate::ledger::advice::{Advice, GiveBack};
 use crate::ledger::event::Lost;
 use crate::ledger::totals::{Basis, FaultClass, FaultTotals, MapTotals, ReleaseTotals, Totals};
 use crate::output::escape::escape;
 use crate::output::exit::Exit;
-use crate::units::{Bytes, Count, Nanos, Percent};
+use crate::units::{Bytes, Count, Nanos, Percent, counted};
 use crate::view::{Summary, Total};
 
 /// A sample of RSS younger than this is as good as one of the end.

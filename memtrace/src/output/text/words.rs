@@ -3,7 +3,7 @@
 use crate::ledger::event::{Lost, Mapping, MappingKind};
 use crate::ledger::totals::FaultClass;
 use crate::output::escape::escape;
-use crate::units::Count;
+use crate::units::counted;
 
 /// The longest name of a mapping that is shown.
 const NAME_COLUMNS: usize = 24;
@@ -48,12 +48,6 @@ fn name_of(kind: MappingKind, name: &str) -> String {
 /// The name of a process.
 pub(super) fn comm(comm: &str) -> String {
     escape(comm, COMM_COLUMNS)
-}
-
-/// A count of things: `1 call`, `3,004 faults`.
-pub(super) fn counted(count: u64, one: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {one}{plural}", Count(count))
 }
 
 /// Joins with commas and a last "and".
