@@ -16,7 +16,7 @@ const PIDFD_SELF: [i32; 2] = [-10_000, -10_001];
 
 /// Turns records into events, and remembers which processes it must not ask /proc about.
 pub struct Enrich {
-    follow_forks: bool,
+    pub follow_forks: bool,
     thp: Thp,
     /// Processes that we launched and whose first exec we saw with our own eyes, stopped.
     seen_exec: Option<u32>,

@@ -129,7 +129,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, unfollowed: &HashMap<u32, u64>)
         .map(|mm| {
             let end_ns = mm.end_ns.unwrap_or(mm.start_ns);
             let mut notes = notes.clone();
-            notes.extend(own_notes(mm, unfollowed));
+            notes.extend(own_notes(mm, unfollowed, follow_forks));
             Summary {
                 pid: mm.pid,
                 image: mm.image,
@@ -149,7 +149,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, unfollowed: &HashMap<u32, u64>)
 }
 
 /// Sentences on what limits the figures of one address space.
-fn own_notes(mm: &Mm, unfollowed: &HashMap<u32, u64>) -> Vec<String> {
+fn own_notes(mm: &Mm, unfollowed: &HashMap<u32, u64>, follow_forks: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if !mm.mappings_known && mm.totals.faults.total > 0 {
         notes.push(
@@ -165,8 +165,13 @@ fn own_notes(mm: &Mm, unfollowed: &HashMap<u32, u64>) -> Vec<String> {
     }
     if let Some(children) = unfollowed.get(&mm.pid) {
         let forks = counted(*children, "fork");
+        let why = if follow_forks {
+            "in this pid namespace, which is not the machine's first, they can't be followed"
+        } else {
+            "-f follows them"
+        };
         notes.push(format!(
-            "{forks} into processes that are not traced (-f follows them)"
+            "{forks} into processes that are not traced ({why})"
         ));
     }
     notes

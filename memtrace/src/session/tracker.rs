@@ -178,7 +178,12 @@ impl Tracker {
             ending: *ending,
         };
         self.ledger.finish(end_ns);
-        let summaries = report::summaries(&self.ledger, &check, &self.enrich.unfollowed);
+        let summaries = report::summaries(
+            &self.ledger,
+            &check,
+            &self.enrich.unfollowed,
+            self.enrich.follow_forks,
+        );
         for summary in &summaries {
             self.output.summary(summary).context(WRITING)?;
         }
