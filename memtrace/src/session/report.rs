@@ -120,7 +120,12 @@ impl Check {
 }
 
 /// One summary for each address space.
-pub fn summaries(ledger: &Ledger, check: &Check, unfollowed: &HashMap<u32, u64>) -> Vec<Summary> {
+pub fn summaries(
+    ledger: &Ledger,
+    check: &Check,
+    unfollowed: &HashMap<u32, u64>,
+    follow_forks: bool,
+) -> Vec<Summary> {
     let exact = check.exact();
     let notes = check.notes();
     ledger
