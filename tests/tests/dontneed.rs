@@ -356,7 +356,7 @@ fn a_collapse_populates_the_holes_of_a_huge_page() {
     let played = play(exe!("collapse"));
     if played.truth.signed("collapse_ret") != 0 {
         // Huge pages are off, or memory is too fragmented.
-        let why = "MADV_COLLAPSE found no huge page";
+        let why = &format!("MADV_COLLAPSE found no huge page: {}", played.truth);
         let remedy = "enable transparent huge pages and free some memory";
         return memtrace_tests::needs::not_run("dontneed::collapse", why, remedy);
     }
