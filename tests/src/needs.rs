@@ -7,11 +7,17 @@ use std::path::{Path, PathBuf};
 
 use crate::area::advise;
 
+/// What tracing takes (include/uapi/linux/capability.h).
+const TRACING: [(u32, &str); 3] = [(19, "CAP_SYS_PTRACE"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+
 /// Something that a machine may lack.
 #[derive(Clone, Copy, Debug)]
 pub enum Need {
     /// The rights to load and attach BPF programs and to look at other processes.
     Tracing,
+    /// Leave to lock more memory than the usual limit, by which workloads with many threads
+    /// populate their stacks.
+    LockedMemory,
     /// A program on PATH, and the Debian package that has it.
     Program(&'static str, &'static str),
     /// A shared library, and the Debian package that has it.
@@ -52,7 +58,9 @@ pub fn not_run(test: &str, why: &str, remedy: &str) {
     println!("{line}");
     if let Some(path) = env::var_os("MEMTRACE_NOT_RUN") {
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        let written = file.and_then(|mut file| writeln!(file, "{line}"));
+        // In one write, for other tests append at the same time.
+        let whole = format!("{line}\n");
+        let written = file.and_then(|mut file| file.write_all(whole.as_bytes()));
         written.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()));
     }
     let all = env::var_os("MEMTRACE_TEST_ALL").is_some_and(|value| value == "1");
@@ -63,13 +71,8 @@ impl Need {
     /// What is missing and how to get it.
     fn lacking(self) -> Option<(String, String)> {
         match self {
-            Self::Tracing => {
-                let missing = missing_capabilities();
-                (!missing.is_empty()).then(|| {
-                    let why = format!("no {}", missing.join(", "));
-                    (why, "run the tests as root".to_owned())
-                })
-            }
+            Self::Tracing => no_capability(&TRACING),
+            Self::LockedMemory => no_capability(&[(14, "CAP_IPC_LOCK")]),
             Self::Program(name, package) => program(name).is_none().then(|| {
                 let why = format!("no program {name}");
                 (why, format!("apt-get install {package}"))
@@ -110,20 +113,21 @@ pub fn library(name: &str) -> Option<PathBuf> {
     dirs.map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-/// Capabilities that tracing takes and this process lacks (include/uapi/linux/capability.h).
-fn missing_capabilities() -> Vec<&'static str> {
-    const NEEDED: [(u32, &str); 3] = [(19, "CAP_SYS_PTRACE"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+/// Which of these capabilities this process lacks, if any.
+fn no_capability(needed: &[(u32, &str)]) -> Option<(String, String)> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
-    NEEDED
-        .into_iter()
+    let missing: Vec<&str> = needed
+        .iter()
         .filter(|(bit, _)| effective >> bit & 1 == 0)
-        .map(|(_, name)| name)
-        .collect()
+        .map(|(_, name)| *name)
+        .collect();
+    let why = format!("no {}", missing.join(", "));
+    (!missing.is_empty()).then(|| (why, "run the tests as root".to_owned()))
 }
 
 /// Below its heading, /proc/swaps has one line for each.

@@ -165,6 +165,7 @@ fn guard_pages_lose_their_content() {
 
 #[test]
 fn threads_make_as_many_faults_as_their_work_says() {
+    needs!(Need::LockedMemory);
     let truth = alone(exe!("threads_disjoint"), &[]);
     assert_eq!(all(&truth), truth.count("refaults"));
     let truth = alone(exe!("threads_churn"), &[]);
