@@ -77,6 +77,12 @@ fn enter<const ARGS: usize>(ctx: &TracePointContext, call: u16) -> u32 {
         pid: task.pid,
         args,
     };
+    if PENDING.get_ptr(task.tid).is_some()
+        && let Some(counters) = counters()
+    {
+        // Its exit was skipped, as the kernel may while another program runs on that CPU.
+        count(&counters.calls_missed);
+    }
     if PENDING.insert(task.tid, pending, 0).is_err() {
         if let Some(counters) = counters() {
             count(&counters.join_overflow);

@@ -52,6 +52,9 @@ pub mod life {
     pub const EXEC: u16 = 2;
     /// A thread's end: `a` is its exit code as wait(2) gives it, `b` one of [`group`](crate::group).
     pub const EXIT: u16 = 3;
+    /// An exec that can't fail back any more: from here on the thread works on the new address
+    /// space, whose first faults come before [`EXEC`].
+    pub const PREPARE: u16 = 4;
 }
 
 /// Whether the thread of a [`life::EXIT`] was its process's last.
@@ -164,6 +167,8 @@ pub struct Counters {
     pub lives_lost: u64,
     /// Calls whose arguments are lost because the join map was full.
     pub join_overflow: u64,
+    /// Calls whose exit the kernel side never saw: their threads have entered another since.
+    pub calls_missed: u64,
     /// Children that are not traced because the map of targets was full.
     pub targets_overflow: u64,
 }
@@ -204,7 +209,7 @@ const _: () = {
     assert!(size_of::<CallRecord>() == 96);
     assert!(size_of::<LifeRecord>() == 56);
     assert!(size_of::<Pending>() == 64);
-    assert!(size_of::<Counters>() == 64);
+    assert!(size_of::<Counters>() == 72);
     assert!(size_of::<Control>() == 24);
     // The ring buffer aligns records to 8 bytes; nothing may need more.
     assert!(align_of::<CallRecord>() == 8 && align_of::<OneFault>() == 8);

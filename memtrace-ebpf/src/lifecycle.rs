@@ -66,6 +66,15 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// fs/exec.c:begin_new_exec, before the old address space goes (Linux 6.12 and newer).
+#[tracepoint(category = "sched", name = "sched_prepare_exec")]
+pub fn process_prepare_exec(_ctx: TracePointContext) -> u32 {
+    if let Some(task) = traced() {
+        send_life(task, life::PREPARE, 0, 0);
+    }
+    0
+}
+
 /// fs/exec.c:exec_binprm, once the new image is in place.
 #[tracepoint(category = "sched", name = "sched_process_exec")]
 pub fn process_exec(ctx: TracePointContext) -> u32 {

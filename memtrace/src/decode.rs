@@ -25,6 +25,11 @@ pub enum Record {
         pid: u32,
         shares_vm: bool,
     },
+    /// An exec is past its point of no return; [`Record::Exec`] will say what it became.
+    Prepare {
+        at_ns: u64,
+        pid: u32,
+    },
     Exec {
         at_ns: u64,
         pid: u32,
@@ -247,6 +252,7 @@ fn life_record(record: &LifeRecord) -> Option<Record> {
                 followed: record.a != 0,
             }
         }
+        life::PREPARE => Record::Prepare { at_ns, pid },
         life::EXIT => Record::Exit {
             at_ns,
             pid,

@@ -25,7 +25,12 @@ pub struct Reorder {
 impl Reorder {
     pub fn push(&mut self, event: Event) {
         let at_ns = event.at_ns();
-        if at_ns < self.given_ns {
+        // What is read from /proc is stamped with the event that it explains, and is no record.
+        let is_record = !matches!(
+            event,
+            Event::Mappings(_) | Event::Folios(_) | Event::Sample(_)
+        );
+        if at_ns < self.given_ns && is_record {
             self.late += 1;
         }
         // Almost every event is the latest: look from the back.

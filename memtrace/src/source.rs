@@ -23,6 +23,8 @@ const BUSY_MS: i32 = 10;
 const IDLE_MS: i32 = 50;
 /// A program reads the clock a little before its record is in the ring.
 const STAMP_TO_RING_NS: u64 = 5_000_000;
+/// How long events wait for a call in flight.
+const LONGEST_WAIT_NS: u64 = 2_000_000_000;
 /// What the ring itself adds to a record (include/uapi/linux/bpf.h: BPF_RINGBUF_HDR_SZ).
 const RECORD_HEADER: usize = 8;
 
@@ -115,6 +117,9 @@ impl Reader {
                 let _ = self.hand_over();
                 return Ok(());
             }
+            // A call can hang for as long as a file system or a userfaultfd lets it; what happens
+            // meanwhile must be seen all the same. If it does come back, it counts as late.
+            let oldest_ns = oldest_ns.max(now_ns.saturating_sub(LONGEST_WAIT_NS));
             let complete = now_ns.min(oldest_ns).saturating_sub(STAMP_TO_RING_NS);
             self.complete_ns = self.complete_ns.max(complete);
             if self.hand_over().is_err() {

@@ -37,3 +37,18 @@ pub fn summary(lines: &BTreeSet<String>) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_lists_what_did_not_run_or_says_that_all_did() {
+        let line = "NOT RUN: a: no program go; apt-get install golang-go".to_owned();
+        assert_eq!(
+            summary(&BTreeSet::from([line.clone()])),
+            format!("\n1 did not run:\n  {line}\n")
+        );
+        assert_eq!(summary(&BTreeSet::new()), "\nEvery test ran.\n");
+    }
+}

@@ -21,6 +21,8 @@ pub struct Counts {
     pub lives_lost: u64,
     /// Calls whose arguments are lost because too many threads were in calls at once.
     pub join_overflow: u64,
+    /// Calls whose exit was not seen.
+    pub calls_missed: u64,
     /// Children that are not traced because there were too many.
     pub targets_overflow: u64,
     /// Times that the kernel did not run a program because another ran on that CPU; of which
@@ -56,6 +58,7 @@ impl Counters {
             sum.lives_seen += cpu.lives_seen;
             sum.lives_lost += cpu.lives_lost;
             sum.join_overflow += cpu.join_overflow;
+            sum.calls_missed += cpu.calls_missed;
             sum.targets_overflow += cpu.targets_overflow;
         }
         Ok(sum)

@@ -102,6 +102,13 @@ fn preflight() -> anyhow::Result<()> {
             Version::MINIMUM
         );
     }
+    if kernel.machine != "x86_64" {
+        // riscv64 has the tracepoints, but passes another kind of error code; arm64 has none.
+        bail!(
+            "page faults on {} are not supported yet: memtrace runs on x86_64",
+            kernel.machine
+        );
+    }
     let missing = Caps::effective()
         .context("cannot read this process's capabilities")?
         .missing_to_trace();

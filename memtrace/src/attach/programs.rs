@@ -54,6 +54,11 @@ pub fn check_formats() -> anyhow::Result<()> {
 }
 
 pub fn attach_lifecycle(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    // Older kernels than 6.12 have no such moment: there an exec begins with sched_process_exec,
+    // and the few faults of its own setting up count for the image before.
+    if read_format("sched", "sched_prepare_exec").is_ok() {
+        attach_classic(ebpf, "process_prepare_exec", "sched", "sched_prepare_exec")?;
+    }
     for (program, category, name) in LIFECYCLE {
         attach_classic(ebpf, program, category, name)?;
     }

@@ -24,6 +24,9 @@ impl Advice {
     pub const COLLAPSE: Self = Self(25);
     pub const GUARD_INSTALL: Self = Self(102);
 
+    /// Stands for all the numbers that are no advice, where there are too many of them to list.
+    pub const OTHERS: Self = Self(i32::MIN);
+
     /// How the advice gives pages back, if it does.
     pub fn give_back(self) -> Option<GiveBack> {
         match self {
@@ -64,6 +67,7 @@ impl Advice {
             101 => "MADV_SOFT_OFFLINE",
             102 => "MADV_GUARD_INSTALL",
             103 => "MADV_GUARD_REMOVE",
+            i32::MIN => "others",
             _ => return None,
         })
     }

@@ -9,6 +9,9 @@ use super::space::{PAGE, Space};
 /// The bits of a pointer that address memory; x86 may tag the ones above (LAM, up to 62:57).
 const ADDRESS_BITS: u64 = (1 << 57) - 1;
 
+/// INT_MAX rounded down to pages (include/linux/fs.h).
+const MAX_RW_COUNT: u64 = 0x7fff_f000;
+
 /// Where a call took effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -22,7 +25,9 @@ pub struct Applied {
 
 impl Applied {
     pub fn bytes(&self) -> u64 {
-        self.ranges.iter().map(|r| r.end - r.start).sum()
+        self.ranges
+            .iter()
+            .fold(0, |sum: u64, r| sum.saturating_add(r.end - r.start))
     }
 
     fn whole(range: Range<u64>) -> Self {
@@ -87,7 +92,12 @@ pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i
         Some(ret) if refused_at_once(ret) => Applied::nothing(),
         // Everything that is mapped was done, and then the holes reported.
         Some(ret) if ret == -i64::from(libc::ENOMEM) => {
-            let mapped = space.mapped(range.clone());
+            let mut mapped = space.mapped(range.clone());
+            if matches!(advice, Advice::POPULATE_READ | Advice::POPULATE_WRITE) {
+                // But for these, which stop at the first hole (mm/madvise.c:madvise_populate).
+                mapped.truncate(1);
+                mapped.retain(|first| first.start == range.start);
+            }
             if mapped.len() == 1 && mapped[0] == range {
                 // No hole that we know of: it ran out of memory somewhere on the way.
                 return Applied::unknown(range);
@@ -117,6 +127,8 @@ pub fn process_madvise(
     ret: Option<i64>,
 ) -> Applied {
     let (addr, len) = range;
+    // All ranges together are cut to what a read or write may be (lib/iov_iter.c:__import_iovec).
+    let len = len.min(MAX_RW_COUNT.saturating_sub(before_bytes));
     let Some(pages) = page_range(addr, len) else {
         return Applied::nothing();
     };

@@ -119,7 +119,8 @@ fn populate(
     // What PAGEOUT took has come back from swap, with its data.
     let from_swap = release
         .is_some_and(|release| release.source == Source::Advice(super::advice::Advice::PAGEOUT));
-    if fault.access != Access::Write && vma.is_some_and(Vma::is_private_anon) && !from_swap {
+    let zero_page = vma.is_some_and(|vma| vma.is_private_anon() && !vma.hugetlb);
+    if fault.access != Access::Write && zero_page && !from_swap {
         return (0, Page::Zero { class, release });
     }
     (PAGE, populated)
@@ -128,9 +129,10 @@ fn populate(
 /// Whether one page is all that the fault can have populated.
 fn basis(space: &Space, fault: &Fault, vma: Option<&Vma>) -> Basis {
     match vma {
-        Some(vma) if vma.mapping.kind == MappingKind::Special => Basis::LowerBound,
-        // A copy is always of one page (mm/memory.c:wp_page_copy); huge ones are split first.
-        Some(_) if fault.present => Basis::Exact,
+        Some(vma) if vma.hugetlb || vma.mapping.kind == MappingKind::Special => Basis::LowerBound,
+        // A copy is of one page (mm/memory.c:wp_page_copy), unless it replaces the huge zero page
+        // (mm/huge_memory.c:do_huge_zero_wp_pmd).
+        Some(vma) if fault.present && !vma.is_private_anon() => Basis::Exact,
         Some(vma) if vma.is_file() => Basis::LowerBound,
         Some(_) => {
             let bytes = space.largest_folio(fault.addr);

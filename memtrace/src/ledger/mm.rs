@@ -77,6 +77,14 @@ impl Mm {
         }
     }
 
+    /// Nobody works on it any more: only its totals are wanted now, and the ranges may be many.
+    pub(super) fn end(&mut self, at_ns: u64, exit: Option<i32>) {
+        self.end_ns = Some(at_ns);
+        self.exit = exit;
+        self.space = Space::default();
+        self.in_flight = Vec::new();
+    }
+
     /// The mapping at `addr`.
     pub fn mapping_at(&self, addr: u64) -> Option<&Mapping> {
         self.space.vma_at(addr).map(|vma| &vma.mapping)
@@ -133,7 +141,10 @@ impl Mm {
         was.ambiguous |= unmapping;
         self.count(fault, &was);
         if let Some(page) = was.after {
-            self.space.set_page(fault.addr, page);
+            // A fault where nothing is mapped ends in a signal and populates nothing.
+            if self.space.may_be_mapped(fault.addr, self.mappings_known) {
+                self.space.set_page(fault.addr, page);
+            }
             if !fault.present {
                 let reach = self.space.reach(fault.addr);
                 self.space.perhaps_populated(reach);
@@ -158,7 +169,7 @@ impl Mm {
             inherited,
         }) = was.release
         {
-            let totals = self.totals.advice.entry(advice).or_default();
+            let totals = self.totals.of_advice(advice);
             totals.refaults += new;
             totals.refaulted_bytes += was.bytes;
             if inherited {
@@ -202,7 +213,7 @@ impl Mm {
                 totals.failed += u64::from(call.ret.is_some_and(|ret| ret < 0));
                 if let Some(range) = page_range(*addr, *len) {
                     if done {
-                        totals.requested_bytes += range.end - range.start;
+                        add(&mut totals.requested_bytes, range.end - range.start);
                         self.end_mappings(call, vec![range]);
                     } else if call.ret.is_none() {
                         self.space.make_unknown(range);
@@ -273,13 +284,15 @@ impl Mm {
                 self.advise(advice, &applied);
                 self.count_advice(advice, &applied, index == 0);
             }
+            // Before the mappings were read: they show what it did.
+            Op::Unseen { .. } if !self.mappings_known => {}
             Op::Unseen { .. } => self.totals.unseen_calls += 1,
             _ => {}
         }
     }
 
     fn count_advice(&mut self, advice: Advice, applied: &Applied, first_range: bool) {
-        let totals = self.totals.advice.entry(advice).or_default();
+        let totals = self.totals.of_advice(advice);
         count_call(totals, applied, first_range);
     }
 
@@ -307,6 +320,15 @@ impl Mm {
 
     /// Advice that gives nothing back but changes what later faults mean.
     fn advise(&mut self, advice: Advice, applied: &Applied) {
+        let populates = matches!(
+            advice,
+            Advice::POPULATE_READ | Advice::POPULATE_WRITE | Advice::COLLAPSE
+        );
+        if let Some(unknown) = &applied.unknown
+            && populates
+        {
+            self.space.set_mapped(unknown.clone(), Page::Unknown);
+        }
         for range in applied.ranges.iter().cloned() {
             match advice {
                 Advice::HUGEPAGE => self
@@ -349,12 +371,14 @@ impl Mm {
                 if mapped > 0 {
                     let totals = &mut self.totals.unmap.map_fixed;
                     totals.calls += 1;
-                    totals.requested_bytes += mapped;
+                    add(&mut totals.requested_bytes, mapped);
                     self.end_mappings(call, vec![range]);
                 }
             }
-            // It may have unmapped before it ran out of memory (mm/mmap.c:mmap_region).
-            Some(ret) if ret != -i64::from(libc::ENOMEM) => {}
+            // Refused before anything was unmapped.
+            Some(ret) if [libc::EBADF, libc::EACCES, libc::EPERM].contains(&(-ret as i32)) => {}
+            // It may have unmapped before it ran out of memory, or before the file's own mmap
+            // failed (mm/mmap.c:mmap_region).
             _ => self.space.make_unknown(range),
         }
     }
@@ -373,8 +397,14 @@ impl Mm {
         let Some(range) = page_range(addr, len) else {
             return;
         };
-        totals.bytes += range.end - range.start;
-        self.space.map(range.clone(), Vma::new(mapping, true));
+        add(&mut totals.bytes, range.end - range.start);
+        let hugetlb = flags & MAP_HUGETLB != 0;
+        let vma = Vma {
+            hugetlb,
+            ..Vma::new(mapping, true)
+        };
+        self.space.map(range.clone(), vma);
+        self.settle(call.tid, &range);
         if flags & (MAP_POPULATE | MAP_LOCKED) != 0 {
             // As much as it can get, without saying how much (mm/gup.c:__mm_populate).
             self.space.set_mapped(range, Page::Maybe);
@@ -390,16 +420,22 @@ impl Mm {
         flags: u32,
         new_addr: u64,
     ) {
-        let (Some(ret), Some(old), Some(new)) = (
-            call.ret,
-            page_range(addr, old_len),
-            page_range(addr, new_len),
-        ) else {
+        let (Some(old), Some(new)) = (page_range(addr, old_len), page_range(addr, new_len)) else {
             return;
         };
-        if is_errno(ret) {
+        let Some(ret) = call.ret.filter(|ret| !is_errno(*ret)) else {
+            // It may have unmapped its target, and what it cuts off, before it failed
+            // (mm/mremap.c:mremap_to).
+            if flags & MREMAP_FIXED != 0 {
+                if let Some(target) = page_range(new_addr, new_len) {
+                    self.space.make_unknown(target);
+                }
+                if new.end < old.end {
+                    self.space.make_unknown(new.end..old.end);
+                }
+            }
             return;
-        }
+        };
         let mut gone = Vec::new();
         let mut kept = old.clone();
         if new.end < old.end && flags & MREMAP_DONTUNMAP == 0 {
@@ -415,7 +451,7 @@ impl Mm {
         if bytes > 0 {
             let totals = &mut self.totals.unmap.mremap;
             totals.calls += 1;
-            totals.requested_bytes += bytes;
+            add(&mut totals.requested_bytes, bytes);
         }
         for range in &gone {
             self.space.unmap(range.clone());
@@ -476,7 +512,7 @@ impl Mm {
         } else {
             new_bytes.saturating_sub(old_bytes)
         };
-        totals.bytes += added;
+        add(&mut totals.bytes, added);
         // The new part is like the old mapping's end; a duplicate of a shared one, like its start.
         let like = match &lifted {
             Some(lifted) => lifted.vmas.last().map(|(_, vma)| vma.clone()),
@@ -488,6 +524,7 @@ impl Mm {
         if let Some(lifted) = &lifted {
             self.space.put_down(to, lifted);
         }
+        self.settle(call.tid, &new);
         if new_bytes > old_bytes
             && let Some(vma) = like
         {
@@ -551,6 +588,23 @@ impl Mm {
         self.fly(call, ranges, None, None);
     }
 
+    /// An address was handed out anew, so that whoever unmaps it in another thread has done so.
+    fn settle(&mut self, tid: u32, range: &Range<u64>) {
+        let unmapping = |call: &&mut InFlight| call.tid != tid && call.source.is_none();
+        for call in self.in_flight.iter_mut().filter(unmapping) {
+            call.ranges = call
+                .ranges
+                .iter()
+                .flat_map(|gone| {
+                    let before = gone.start..gone.end.min(range.start);
+                    let behind = gone.start.max(range.end)..gone.end;
+                    [before, behind]
+                })
+                .filter(|left| !left.is_empty())
+                .collect();
+        }
+    }
+
     /// Remembers the call until it leaves, for the faults that other threads take meanwhile.
     fn fly(
         &mut self,
@@ -578,7 +632,12 @@ fn count_call(totals: &mut ReleaseTotals, applied: &Applied, first_range: bool) 
         totals.failed += u64::from(applied.failed);
     }
     totals.partial += u64::from(applied.partial);
-    totals.requested_bytes += applied.bytes();
+    add(&mut totals.requested_bytes, applied.bytes());
+}
+
+/// A sum of requests can pass 2^64: a loop over 64 TiB of nothing does it in seconds.
+fn add(sum: &mut u64, bytes: u64) {
+    *sum = sum.saturating_add(bytes);
 }
 
 /// mmap and mremap return an address, or one of the last 4095 numbers (include/linux/err.h).
@@ -601,7 +660,7 @@ fn new_mapping(flags: u32, fd: i32, name: Option<std::sync::Arc<str>>) -> Mappin
             MappingKind::Anon
         },
         shared: flags & MAP_TYPE != MAP_PRIVATE,
-        huge_advised: flags & MAP_HUGETLB != 0,
+        huge_advised: false,
         name,
     }
 }

@@ -20,7 +20,6 @@ use std::collections::HashMap;
 pub use classify::Classified;
 use event::{Begin, Call, Event, Exec, Exit, Fork, Lost, Op};
 pub use mm::Mm;
-use space::Space;
 
 /// Which address space a process works on.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +143,16 @@ impl Ledger {
     /// The address space that a call changes: the caller's, but for a process_madvise on another.
     fn mm_of_call(&mut self, call: &Call) -> Option<&mut Mm> {
         if let Op::ProcessMadvise {
+            target_pid: None, ..
+        } = call.op
+        {
+            // Whose memory it was about can't be told any more: not the caller's, as a rule.
+            if let Some(mm) = self.mm_mut(call.pid) {
+                mm.totals.untargeted_calls += 1;
+            }
+            return None;
+        }
+        if let Op::ProcessMadvise {
             target_pid: Some(target),
             ..
         } = call.op
@@ -214,11 +223,7 @@ impl Ledger {
         if self.processes.values().any(|p| p.mm == Some(index)) {
             return;
         }
-        let mm = &mut self.mms[index];
-        mm.end_ns = Some(at_ns);
-        mm.exit = exit;
-        // Only its totals are wanted now; the ranges may be many.
-        mm.space = Space::default();
+        self.mms[index].end(at_ns, exit);
     }
 }
 

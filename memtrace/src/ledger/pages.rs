@@ -72,6 +72,14 @@ pub struct Release {
 }
 
 impl Release {
+    /// The same, in a child of whoever gave back.
+    pub fn inherited(self) -> Self {
+        Self {
+            inherited: true,
+            ..self
+        }
+    }
+
     /// What becomes of a page with state `page` under this release.
     ///
     /// mm/madvise.c: madvise_free_pte_range skips what is not present and the zero page;

@@ -22,6 +22,8 @@ pub struct Vma {
     pub mapping: Mapping,
     /// Mapped while traced, so that nothing in it was populated before.
     pub traced: bool,
+    /// MAP_HUGETLB: its pages are huge ones, and reads map no zero page.
+    pub hugetlb: bool,
     pub dont_fork: bool,
     pub wipe_on_fork: bool,
 }
@@ -31,6 +33,7 @@ impl Vma {
         Self {
             mapping,
             traced,
+            hugetlb: false,
             dont_fork: false,
             wipe_on_fork: false,
         }
@@ -71,7 +74,10 @@ impl Default for FolioBytes {
 
 impl FolioBytes {
     fn largest(self, vma: &Vma) -> u64 {
-        let bytes = if vma.mapping.huge_advised {
+        let bytes = if vma.hugetlb {
+            // At the least: there are sizes above.
+            2 << 20
+        } else if vma.mapping.huge_advised {
             self.advised
         } else {
             self.any
@@ -143,6 +149,11 @@ impl Space {
             // There before we were, or not known at all.
             _ => Some(Page::Maybe),
         }
+    }
+
+    /// False where it is certain that nothing is mapped at `addr`.
+    pub fn may_be_mapped(&self, addr: u64, mappings_known: bool) -> bool {
+        !mappings_known || self.vma_at(addr).is_some() || self.pages.get(addr).is_some()
     }
 
     pub fn set_page(&mut self, addr: u64, page: Page) {
@@ -272,10 +283,14 @@ impl Space {
         }
         child.pages.change(0..u64::MAX, |page| {
             Some(match *page {
-                Page::Released(release) => Page::Released(Release {
-                    inherited: true,
-                    ..release
-                }),
+                Page::Released(release) => Page::Released(release.inherited()),
+                Page::Zero {
+                    class,
+                    release: Some(release),
+                } => Page::Zero {
+                    class,
+                    release: Some(release.inherited()),
+                },
                 page => page,
             })
         });

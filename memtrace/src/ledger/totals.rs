@@ -205,7 +205,7 @@ impl ReleaseTotals {
         self.calls += other.calls;
         self.failed += other.failed;
         self.partial += other.partial;
-        self.requested_bytes += other.requested_bytes;
+        self.requested_bytes = self.requested_bytes.saturating_add(other.requested_bytes);
         self.refaults += other.refaults;
         self.refaulted_bytes += other.refaulted_bytes;
         self.inherited_refaulted_bytes += other.inherited_refaulted_bytes;
@@ -225,7 +225,7 @@ impl MapTotals {
     fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.failed += other.failed;
-        self.bytes += other.bytes;
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 }
 
@@ -256,9 +256,24 @@ pub struct Totals {
     pub faults: FaultTotals,
     /// Calls that were under way when tracing began, whose range is not known.
     pub unseen_calls: u64,
+    /// Ranges of process_madvise whose target process could not be told any more.
+    pub untargeted_calls: u64,
 }
 
 impl Totals {
+    /// The totals of an advice. Numbers that are no advice are the target's own invention, and
+    /// beyond a few of them all the others share one entry.
+    pub(super) fn of_advice(&mut self, advice: Advice) -> &mut ReleaseTotals {
+        const MOST: usize = 64;
+        let known = advice.name().is_some() || self.advice.contains_key(&advice);
+        let key = if known || self.advice.len() < MOST {
+            advice
+        } else {
+            Advice::OTHERS
+        };
+        self.advice.entry(key).or_default()
+    }
+
     /// Adds another address space's totals, for a sum over several processes.
     pub fn add(&mut self, other: &Self) {
         for (advice, one) in &other.advice {
@@ -277,6 +292,7 @@ impl Totals {
         self.map.mremap.add(&other.map.mremap);
         self.faults.add(&other.faults);
         self.unseen_calls += other.unseen_calls;
+        self.untargeted_calls += other.untargeted_calls;
     }
 }
 

@@ -37,9 +37,10 @@ impl Stat {
         self.flags & PF_FORKNOEXEC == 0
     }
 
-    /// It has ended and waits for its parent to take note.
+    /// It has ended and waits for its parent to take note. Where only the first thread has ended
+    /// (by pthread_exit), the state is Z too, and the others live on.
     pub fn is_dead(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
+        matches!(self.state, 'X' | 'x') || (self.state == 'Z' && self.threads <= 1)
     }
 }
 

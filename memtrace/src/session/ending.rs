@@ -1,5 +1,7 @@
 //! What ends a run: signals, time, or the targets themselves.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -14,46 +16,76 @@ pub enum Ending {
     SourceGone,
 }
 
-/// The signals that end a run.
+/// Signals so far, and how many of them may be answered in good order.
+static SEEN: AtomicU32 = AtomicU32::new(0);
+static ANSWERED: AtomicU32 = AtomicU32::new(1);
+
+/// The signals that end a run; None for one that whoever started us wants ignored (nohup, say).
 pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    seen: u32,
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    pub fn new() -> anyhow::Result<Self> {
-        let handle = |kind| signal(kind).context("cannot handle signals");
+    /// Handles the signals. The one after those that are answered ends the process at once,
+    /// whatever it does: also while it waits for an output that takes nothing.
+    ///
+    /// With a launched command the first is the command's, and the second ours.
+    pub fn new(launches: bool) -> anyhow::Result<Self> {
+        ANSWERED.store(if launches { 2 } else { 1 }, Ordering::Relaxed);
         Ok(Self {
-            interrupt: handle(SignalKind::interrupt())?,
-            terminate: handle(SignalKind::terminate())?,
-            hangup: handle(SignalKind::hangup())?,
-            seen: 0,
+            interrupt: handle(libc::SIGINT)?,
+            terminate: handle(libc::SIGTERM)?,
+            hangup: handle(libc::SIGHUP)?,
         })
     }
 
     /// The next one's number.
     pub async fn next(&mut self) -> i32 {
-        let number = tokio::select! {
-            _ = self.interrupt.recv() => libc::SIGINT,
-            _ = self.terminate.recv() => libc::SIGTERM,
-            _ = self.hangup.recv() => libc::SIGHUP,
-        };
-        self.seen += 1;
-        number
+        tokio::select! {
+            () = received(&mut self.interrupt) => libc::SIGINT,
+            () = received(&mut self.terminate) => libc::SIGTERM,
+            () = received(&mut self.hangup) => libc::SIGHUP,
+        }
     }
 
     /// True if no more than one has come.
     pub fn is_first(&self) -> bool {
-        self.seen <= 1
+        SEEN.load(Ordering::Relaxed) <= 1
     }
+}
 
-    /// From here on a signal ends the process as if it were not handled.
-    pub fn let_the_next_one_kill(&self) {
-        for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-            // SAFETY: the default action is set for a signal whose handler may be dropped at any time.
-            unsafe { libc::signal(number, libc::SIG_DFL) };
+fn handle(number: i32) -> anyhow::Result<Option<Signal>> {
+    if is_ignored(number) {
+        return Ok(None);
+    }
+    let count = move || {
+        if SEEN.fetch_add(1, Ordering::Relaxed) >= ANSWERED.load(Ordering::Relaxed) {
+            // SAFETY: _exit may be called from a signal handler.
+            unsafe { libc::_exit(128 + number) };
         }
+    };
+    // SAFETY: the action does nothing that a signal handler may not do.
+    unsafe { signal_hook_registry::register(number, count) }.context("cannot handle signals")?;
+    let signal = signal(SignalKind::from_raw(number)).context("cannot handle signals")?;
+    Ok(Some(signal))
+}
+
+/// True where the disposition that we were started with is to ignore it.
+fn is_ignored(number: i32) -> bool {
+    // SAFETY: a zeroed sigaction is a valid one, and is only written to.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the new action is null, so that nothing changes; the old one has room.
+    let done = unsafe { libc::sigaction(number, std::ptr::null(), &mut now) };
+    done == 0 && now.sa_sigaction == libc::SIG_IGN
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }

@@ -14,12 +14,16 @@ use crate::proc::{self, pidfd};
 /// The values of a pidfd that mean the caller itself (include/uapi/linux/pidfd.h).
 const PIDFD_SELF: [i32; 2] = [-10_000, -10_001];
 
+const MAP_ANONYMOUS: u32 = 0x20;
+
 /// Turns records into events, and remembers which processes it must not ask /proc about.
 pub struct Enrich {
     pub follow_forks: bool,
     thp: Thp,
     /// Processes that we launched and whose first exec we saw with our own eyes, stopped.
     seen_exec: Option<u32>,
+    /// Execs past their point of no return, by pid: when that was.
+    prepared: HashMap<u32, u64>,
     /// Children that are not followed, by parent.
     pub unfollowed: HashMap<u32, u64>,
     names: Names,
@@ -31,6 +35,7 @@ impl Enrich {
             follow_forks,
             thp: Thp::read(),
             seen_exec: None,
+            prepared: HashMap::new(),
             unfollowed: HashMap::new(),
             names: Names::default(),
         }
@@ -74,12 +79,17 @@ impl Enrich {
                     followed,
                 }));
             }
+            Record::Prepare { at_ns, pid } => {
+                self.prepared.insert(pid, at_ns);
+            }
             Record::Exec {
                 at_ns,
                 pid,
                 comm,
                 followed,
             } => {
+                // Its own setting up faulted already: that is the new image's.
+                let at_ns = self.prepared.remove(&pid).unwrap_or(at_ns);
                 order.push(Event::Exec(Exec {
                     at_ns,
                     pid,
@@ -96,6 +106,7 @@ impl Enrich {
                 status,
                 group_known,
             } => {
+                self.prepared.remove(&pid);
                 // Without the kernel's BTF a thread's end looks like a process's: ask.
                 if group_known || is_gone(pid) {
                     order.push(Event::Exit(Exit { at_ns, pid, status }));
@@ -136,7 +147,9 @@ impl Enrich {
                     None => None,
                 };
             }
-            Op::Mmap { fd, name, .. } if *fd >= 0 => {
+            Op::Mmap {
+                fd, flags, name, ..
+            } if *fd >= 0 && *flags & MAP_ANONYMOUS == 0 => {
                 let mapped_at = call.ret.and_then(|ret| u64::try_from(ret).ok());
                 *name = match proc::fd_target(pid, *fd) {
                     Some(file) => Some(Arc::from(file)),

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::attach::Attached;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Target};
 use crate::ledger::event::Lost;
 use crate::output::Output;
 use crate::source::{Chunk, Source};
@@ -25,7 +25,8 @@ use tracker::Tracker;
 /// When nothing could be traced, or the output could not be written.
 pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8> {
     // Before anything else, so that no signal finds us half-way without a handler.
-    let mut signals = Signals::new()?;
+    let launches = !matches!(config.target, Target::Pids(_));
+    let mut signals = Signals::new(launches)?;
     let mut tracker = Tracker::new(config, output);
     let start::Started {
         mut attached,
@@ -54,8 +55,6 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
         Err(error) if is_closed_pipe(&error) => return Ok(exit_status(&mut launched)),
         Err(error) => return Err(error),
     };
-    // The user's second signal ends us at once, whatever we still write.
-    signals.let_the_next_one_kill();
     match finish(&mut tracker, attached, source, &ending).await {
         Ok(()) => {}
         Err(error) if is_closed_pipe(&error) => {}

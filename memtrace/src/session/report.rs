@@ -15,7 +15,7 @@ use crate::view::Summary;
 pub fn lost(at_ns: u64, counts: &Counts) -> Lost {
     Lost {
         at_ns,
-        calls: counts.calls_lost + counts.join_overflow,
+        calls: counts.calls_lost + counts.join_overflow + counts.calls_missed,
         faults: counts.faults_lost,
         lifecycle: counts.lives_lost + counts.targets_overflow,
     }
@@ -103,6 +103,11 @@ impl Check {
             " without arguments: too many threads were inside calls at once",
         );
         note(
+            counts.calls_missed,
+            "call",
+            " whose end was not seen: the kernel left a program out",
+        );
+        note(
             counts.targets_overflow,
             "child process",
             " not traced: too many at once",
@@ -166,6 +171,12 @@ fn own_notes(mm: &Mm, unfollowed: &HashMap<u32, u64>, follow_forks: bool) -> Vec
         let calls = counted(mm.totals.unseen_calls, "call");
         notes.push(format!(
             "{calls} under way when tracing began: what was done there is not known"
+        ));
+    }
+    if mm.totals.untargeted_calls > 0 {
+        let ranges = counted(mm.totals.untargeted_calls, "range");
+        notes.push(format!(
+            "{ranges} of process_madvise on a process that could not be told any more: not counted"
         ));
     }
     if let Some(children) = unfollowed.get(&mm.pid) {

@@ -12,7 +12,7 @@ use crate::attach::Counts;
 use crate::clock;
 use crate::config::Config;
 use crate::decode::{Delivered, decode};
-use crate::ledger::event::{Begin, Call, Event, Exit, Lost, Mapping, Sample};
+use crate::ledger::event::{Begin, Call, Event, Exit, Lost, Mapping, Op, Sample};
 use crate::ledger::{Ledger, Mm};
 use crate::order::Reorder;
 use crate::output::Output;
@@ -45,6 +45,8 @@ pub struct Tracker {
     born: HashMap<u32, u64>,
     malformed: u64,
     lost: Lost,
+    /// An interval has ended, and its status waits for the events before it.
+    status_due: bool,
 }
 
 impl Tracker {
@@ -64,6 +66,7 @@ impl Tracker {
             born: HashMap::new(),
             malformed: 0,
             lost: Lost::default(),
+            status_due: false,
         }
     }
 
@@ -107,26 +110,46 @@ impl Tracker {
         while let Some(event) = self.order.release(chunk.complete_ns) {
             self.apply(&event)?;
         }
+        if chunk.complete_ns > self.lost.at_ns {
+            self.show_status_due()?;
+        }
         Ok(())
     }
 
-    /// The end of an interval: samples, checks who lives, and shows the status.
+    /// The end of an interval: samples, checks who lives, and lets the status follow as soon as
+    /// everything that happened before it is applied.
     pub fn interval(&mut self, lost: Lost) -> anyhow::Result<()> {
+        self.show_status_due()?;
         self.sample_rss();
         self.note_the_dead();
-        if lost.faults != self.lost.faults
-            || lost.calls != self.lost.calls
-            || lost.lifecycle != self.lost.lifecycle
-        {
-            self.output.lost(&lost).context(WRITING)?;
-        }
+        let more = (lost.faults, lost.calls, lost.lifecycle)
+            != (self.lost.faults, self.lost.calls, self.lost.lifecycle);
         self.lost = lost;
         self.ledger.apply(&Event::Lost(lost));
+        if more {
+            self.output.lost(&lost).context(WRITING)?;
+        }
+        self.status_due = true;
+        Ok(())
+    }
+
+    /// Shows the status of the last interval, if it is not shown yet.
+    fn show_status_due(&mut self) -> anyhow::Result<()> {
+        if !std::mem::take(&mut self.status_due) {
+            return Ok(());
+        }
+        let lost = self.lost;
         if self.stream {
             let mut runs = Vec::new();
             self.runs.advance(lost.at_ns, &mut runs);
             self.show_runs(runs)?;
         }
+        // Those that ended need no rates any more.
+        self.meters.retain(|(pid, image), _| {
+            self.ledger
+                .mm_of(*pid)
+                .is_some_and(|mm| (mm.pid, mm.image) == (*pid, *image))
+        });
         if self.status {
             let statuses: Vec<_> = self
                 .ledger
@@ -143,10 +166,15 @@ impl Tracker {
     /// Reads the RSS of every process that lives, and what folios it may get.
     pub fn sample_rss(&mut self) {
         for pid in self.ledger.live_pids() {
+            // Whoever borrows an address space (vfork) may have left it by now, and events lag.
+            if self.ledger.mm_of(pid).is_none_or(|mm| mm.pid != pid) {
+                continue;
+            }
+            // In their place among the events: after an exec, what is read is the new image's.
             if let Ok(rss_bytes) = proc::rss::rss_bytes(pid)
                 && rss_bytes > 0
             {
-                self.ledger.apply(&Event::Sample(Sample {
+                self.order.push(Event::Sample(Sample {
                     at_ns: clock::now_ns(),
                     pid,
                     rss_bytes,
@@ -154,7 +182,7 @@ impl Tracker {
                 }));
             }
             if let Some(event) = self.enrich.folios(pid) {
-                self.ledger.apply(&event);
+                self.order.push(event);
             }
         }
     }
@@ -164,6 +192,7 @@ impl Tracker {
         let mut runs = Vec::new();
         self.runs.flush(&mut runs);
         self.show_runs(runs)?;
+        self.status_due = false;
         let lost = report::lost(end_ns, counts);
         self.ledger.apply(&Event::Lost(lost));
         if !nothing_lost(&lost) {
@@ -293,7 +322,11 @@ impl Tracker {
     /// The mapping at the address that the call names, as it is now.
     fn falls_on(&self, call: &Call) -> Option<Mapping> {
         let addr = call.op.addr()?;
-        self.ledger.mm_of(call.pid)?.mapping_at(addr).cloned()
+        let whose = match call.op {
+            Op::ProcessMadvise { target_pid, .. } => target_pid?,
+            _ => call.pid,
+        };
+        self.ledger.mm_of(whose)?.mapping_at(addr).cloned()
     }
 
     /// What the call fell on when it entered, if it was seen to enter.

@@ -3,15 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::lock::Lock;
 use super::recipe::PACKAGE;
-
-/// A helper of build scripts that prints cfg flags and passes nothing else on, so neither it nor
-/// the many crates that it alone needs can change the object.
-const BUILD_HELPER: &str = "aya-build";
+use super::workspace::Workspace;
 
 /// The inputs by name, so that a difference can be named too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +27,7 @@ impl Inputs {
     pub fn read(root: &Path) -> Result<Self> {
         Ok(Self {
             sources: sources(root)?,
-            dependencies: dependencies(root)?,
+            dependencies: Lock::read(root)?.closure()?,
             workspace: Workspace::read(root)?.inherited_by(root)?,
         })
     }
@@ -113,124 +111,38 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct Lock {
-    package: Vec<Locked>,
-}
-
-#[derive(Deserialize)]
-struct Locked {
-    name: String,
-    version: String,
-    checksum: Option<String>,
-    #[serde(default)]
-    dependencies: Vec<String>,
-}
-
-/// Walks Cargo.lock from the eBPF package; it names a dependency by its version too where two
-/// versions of one package are locked.
-fn dependencies(root: &Path) -> Result<BTreeMap<String, String>> {
-    let path = root.join("Cargo.lock");
-    let lock: Lock = parse(&path)?;
-    let mut found = BTreeMap::new();
-    let mut todo = vec![PACKAGE.to_owned()];
-    while let Some(wanted) = todo.pop() {
-        let mut words = wanted.split(' ');
-        let (name, version) = (words.next().unwrap_or_default(), words.next());
-        if name == BUILD_HELPER {
-            continue;
-        }
-        let locked = lock
-            .package
-            .iter()
-            .find(|it| it.name == name && version.is_none_or(|version| it.version == version))
-            .ok_or_else(|| {
-                anyhow!(
-                    "{} does not lock {wanted}; run `cargo check`",
-                    path.display()
-                )
-            })?;
-        let checksum = locked
-            .checksum
-            .clone()
-            .unwrap_or_else(|| "in this checkout".to_owned());
-        if found
-            .insert(format!("{} {}", locked.name, locked.version), checksum)
-            .is_none()
-        {
-            todo.extend(locked.dependencies.iter().cloned());
-        }
-    }
-    // The package itself is hashed file by file, and its version does not reach the object.
-    found.retain(|_, checksum| checksum != "in this checkout");
-    Ok(found)
-}
-
-/// The workspace's Cargo.toml.
-pub struct Workspace(toml::Table);
-
-impl Workspace {
-    pub fn read(root: &Path) -> Result<Self> {
-        Ok(Self(parse(&root.join("Cargo.toml"))?))
-    }
-
-    pub fn rust_version(&self) -> Result<String> {
-        let version = self
-            .get(&["workspace", "package", "rust-version"])
-            .and_then(|it| it.as_str());
-        Ok(version
-            .ok_or_else(|| anyhow!("Cargo.toml has no workspace.package.rust-version"))?
-            .to_owned())
-    }
-
-    fn get(&self, keys: &[&str]) -> Option<&toml::Value> {
-        let (first, rest) = keys.split_first()?;
-        rest.iter()
-            .try_fold(self.0.get(*first)?, |value, key| value.get(key))
-    }
-
-    /// The edition, and the pinned versions and features of the dependencies that the package
-    /// takes from the workspace.
-    fn inherited_by(&self, root: &Path) -> Result<BTreeMap<String, String>> {
-        let package: toml::Table = parse(&root.join(PACKAGE).join("Cargo.toml"))?;
-        let mut names = BTreeSet::new();
-        dependency_names(&package, &mut names);
-        let mut keys = vec![vec!["workspace", "package", "edition"]];
-        keys.extend(
-            names
-                .iter()
-                .map(|name| vec!["workspace", "dependencies", name.as_str()]),
-        );
-        let mut inherited = BTreeMap::new();
-        for key in keys {
-            if let Some(value) = self.get(&key) {
-                inherited.insert(key.join("."), value.to_string());
-            }
-        }
-        Ok(inherited)
-    }
-}
-
-/// Collects the names in every table called `dependencies`, those under `target` included.
-fn dependency_names(table: &toml::Table, names: &mut BTreeSet<String>) {
-    for (key, value) in table {
-        let Some(inner) = value.as_table() else {
-            continue;
-        };
-        if key == "dependencies" || key == "build-dependencies" {
-            names.extend(inner.keys().cloned());
-        } else {
-            dependency_names(inner, names);
-        }
-    }
-}
-
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not what was expected", path.display()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(sources: &[(&str, &str)]) -> Inputs {
+        let sources = sources.iter();
+        Inputs {
+            sources: sources
+                .map(|(name, hash)| ((*name).into(), (*hash).into()))
+                .collect(),
+            dependencies: BTreeMap::new(),
+            workspace: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn every_input_that_changed_came_or_went_is_named() {
+        let recorded = inputs(&[("gone.rs", "1"), ("kept.rs", "2"), ("other.rs", "3")]);
+        let here = inputs(&[("kept.rs", "2"), ("new.rs", "4"), ("other.rs", "5")]);
+        assert_eq!(
+            here.differences(&recorded),
+            ["gone.rs is gone", "new.rs is new", "other.rs has changed"]
+        );
+    }
+
+    #[test]
+    fn the_hash_is_the_usual_one() {
+        let of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(sha256(b""), of_nothing);
+    }
 }

@@ -60,11 +60,14 @@ pub fn find_all(oldest: &str) -> Result<Vec<Rustc>, Missing> {
 /// rustup's nightly, then whatever else rustup has: RUSTC_BOOTSTRAP=1 makes stable do as well.
 fn candidates() -> Vec<PathBuf> {
     let mut found = vec![PathBuf::from("/usr/bin/rustc")];
-    let Ok(list) = process::stdout(Command::new("rustup").args(["toolchain", "list", "--quiet"]))
-    else {
+    let Ok(list) = process::stdout(Command::new("rustup").args(["toolchain", "list"])) else {
         return found;
     };
-    let mut names: Vec<&str> = list.lines().map(str::trim).collect();
+    // The name of the default one is followed by a remark.
+    let mut names: Vec<&str> = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     names.sort_by_key(|name| !name.starts_with("nightly"));
     for name in names {
         let which =

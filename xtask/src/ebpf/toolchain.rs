@@ -4,11 +4,11 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::Workspace;
 use super::llvm::{self, Llvm};
 use super::missing::MissingAll;
 use super::recipe::LINKER_VERSION;
 use super::rustc::{self, Rustc};
+use super::workspace::Workspace;
 
 /// Which LLVM to ask for while no rustc says which one it needs: that of Rust 1.95 to 1.96.
 const LLVM_WITHOUT_RUSTC: u32 = 22;
@@ -78,5 +78,27 @@ impl Identity {
         .filter(|(_, here, there)| here != there)
         .map(|(name, here, there)| format!("{name}: here {here}, in the manifest {there}"))
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_of_the_toolchain_that_differs_is_named_with_both_versions() {
+        let recorded = Identity {
+            rustc: "rustc 1.96.0".to_owned(),
+            rustc_llvm: "22.1.8".to_owned(),
+            bpf_linker: "0.13.0".to_owned(),
+            bpf_linker_llvm: "22.1.8".to_owned(),
+        };
+        let mut here = recorded.clone();
+        assert!(here.differences(&recorded).is_empty());
+        here.rustc_llvm = "22.1.2".to_owned();
+        assert_eq!(
+            here.differences(&recorded),
+            ["rustc's LLVM: here 22.1.2, in the manifest 22.1.8"]
+        );
     }
 }
