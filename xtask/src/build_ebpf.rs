@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 
 use crate::ebpf::compile::compile;
-use crate::ebpf::inputs::{Inputs, sha256};
+use crate::ebpf::inputs::Inputs;
 use crate::ebpf::manifest::Manifest;
 use crate::ebpf::toolchain::Toolchain;
 use crate::{not_run, paths};
@@ -78,13 +78,15 @@ fn check(root: &Path) -> Result<ExitCode> {
         println!("The eBPF programs build; bytes not compared: another toolchain: {why}");
         return Ok(ExitCode::SUCCESS);
     }
-    if sha256(&object) != manifest.object.sha256 {
+    let committed = fs::read(paths::object(root))?;
+    if object != committed {
         bail!(
-            "the same sources and toolchain give another object: {} bytes here, {} committed, first \
-             difference at byte {:?}; the built one is target/ebpf/memtrace.bpf.o; {UPDATE}",
+            "the same sources and toolchain give another object than the committed one, from byte \
+             {} on ({} bytes here, {} committed): either it was built from something else, or the \
+             build has become irreproducible; compare it with target/ebpf/memtrace.bpf.o. {UPDATE}",
+            equal_bytes(&object, &committed),
             object.len(),
-            manifest.object.bytes,
-            first_difference(&object, &fs::read(paths::object(root))?),
+            committed.len(),
         );
     }
     println!(
@@ -103,6 +105,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
-    a.iter().zip(b).position(|(a, b)| a != b)
+/// How many bytes at the start are equal.
+fn equal_bytes(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
