@@ -9,38 +9,39 @@ use crate::{
 };
 
 /// The classes that are counted apart.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Class {
     Fault,
     Call,
+    /// A call that names a process by a descriptor, which userspace must look up while it is open.
+    UrgentCall,
     Life,
 }
 
 /// Sends one record, or counts it as lost. It never waits.
 ///
-/// A wake-up costs more than ten times the record, so the reader polls; only lifecycle records,
-/// which are rare and which userspace must answer soon (by reading /proc), wake it.
+/// A wake-up costs more than ten times the record, so the reader polls; only records that are
+/// rare and that userspace must answer soon, by reading /proc, wake it.
 #[inline(always)]
 pub fn send<T: 'static>(class: Class, record: T) {
     let Some(counters) = counters() else { return };
     match class {
         Class::Fault => count(&counters.faults_seen),
-        Class::Call => count(&counters.calls_seen),
+        Class::Call | Class::UrgentCall => count(&counters.calls_seen),
         Class::Life => count(&counters.lives_seen),
     }
     let Some(mut slot) = RING.reserve::<T>(0) else {
         match class {
             Class::Fault => count(&counters.faults_lost),
-            Class::Call => count(&counters.calls_lost),
+            Class::Call | Class::UrgentCall => count(&counters.calls_lost),
             Class::Life => count(&counters.lives_lost),
         }
         return;
     };
     slot.write(record);
-    let wakeup = if class == Class::Life {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
+    let wakeup = match class {
+        Class::Life | Class::UrgentCall => BPF_RB_FORCE_WAKEUP,
+        Class::Call | Class::Fault => BPF_RB_NO_WAKEUP,
     };
     slot.submit(u64::from(wakeup));
 }

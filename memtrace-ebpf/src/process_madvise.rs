@@ -86,7 +86,7 @@ fn emit(
     args: [u64; 6],
 ) {
     send(
-        Class::Call,
+        Class::UrgentCall,
         CallRecord {
             head: task.head(kind::CALL, call::PROCESS_MADVISE, flags),
             enter_ns: pending.enter_ns,

@@ -5,6 +5,7 @@ use crate::counters::Counters;
 use crate::record::Record;
 use crate::run::{CLASSES, Rules, Run};
 use crate::tracer::Trace;
+use crate::wait;
 use crate::workload::Workload;
 
 /// A workload and how it is to be traced.
@@ -13,6 +14,8 @@ pub struct Scenario {
     args: Vec<String>,
     tracer_args: Vec<String>,
     rules: Rules,
+    /// A kind of line that must be shown before the workload may end.
+    awaited: Option<&'static str>,
 }
 
 /// What came of a scenario.
@@ -38,7 +41,15 @@ impl Scenario {
             args: Vec::new(),
             tracer_args: Vec::new(),
             rules: Rules::default(),
+            awaited: None,
         }
+    }
+
+    /// The workload lives until a line of this type is shown: whose memory a pidfd stands for can
+    /// be looked up only while its owner lives.
+    pub fn until_shown(mut self, kind: &'static str) -> Self {
+        self.awaited = Some(kind);
+        self
     }
 
     /// An argument for the workload.
@@ -70,6 +81,12 @@ impl Scenario {
         trace.rules = self.rules;
         let truth = workload.go();
         let faults = workload.counters() - before;
+        if let Some(kind) = self.awaited {
+            let line = format!("\"type\":\"{kind}\"");
+            wait::until("the awaited line to be shown", || {
+                trace.output().contains(&line).then_some(())
+            });
+        }
         workload.end();
         Played {
             truth,

@@ -33,7 +33,9 @@ fn a_rewrite_of_resident_lazy_pages_is_no_refault() {
 #[test]
 fn refaults_after_free_are_the_pages_that_the_kernel_took() {
     needs!(Need::Tracing, Need::NoSwap);
-    let played = play(exe!("free_pageout"));
+    let played = Scenario::of(exe!("free_pageout"))
+        .until_shown("process_madvise")
+        .play();
     let (pages, taken) = (played.told("pages"), played.told("taken"));
     assert!(0 < taken && taken < pages, "{}", played.truth);
     played.expect_faults(&[("first_touch", pages), ("refault_free", taken)]);
@@ -53,7 +55,10 @@ fn refaults_after_free_are_the_pages_that_the_kernel_took() {
 #[test]
 fn a_read_and_then_a_write_of_a_taken_page_is_one_refault() {
     needs!(Need::Tracing, Need::NoSwap);
-    let played = Scenario::of(exe!("free_pageout")).with("read-first").play();
+    let played = Scenario::of(exe!("free_pageout"))
+        .with("read-first")
+        .until_shown("process_madvise")
+        .play();
     let (pages, taken) = (played.told("pages"), played.told("taken"));
     played.expect_faults(&[
         ("first_touch", pages),
@@ -71,7 +76,9 @@ fn a_read_and_then_a_write_of_a_taken_page_is_one_refault() {
 #[test]
 fn pages_freed_twice_refault_once() {
     needs!(Need::Tracing, Need::NoSwap);
-    let played = play(exe!("free_twice"));
+    let played = Scenario::of(exe!("free_twice"))
+        .until_shown("process_madvise")
+        .play();
     let (pages, taken) = (played.told("pages"), played.told("taken"));
     played.expect_faults(&[("first_touch", pages), ("refault_free", taken)]);
     played.summary().expect(&[
@@ -100,7 +107,9 @@ fn dontneed_after_free_owns_the_refaults() {
 #[test]
 fn a_free_that_meets_a_file_is_applied_up_to_it() {
     needs!(Need::Tracing, Need::NoSwap);
-    let played = play(exe!("free_mixed"));
+    let played = Scenario::of(exe!("free_mixed"))
+        .until_shown("process_madvise")
+        .play();
     let part = played.told("part_pages");
     let taken = played.told("taken_first");
     assert_eq!(played.truth.signed("ret"), -i64::from(libc::EINVAL));
@@ -120,7 +129,10 @@ fn a_free_that_meets_a_file_is_applied_up_to_it() {
 #[test]
 fn a_free_over_a_hole_is_applied_around_it() {
     needs!(Need::Tracing, Need::NoSwap);
-    let played = Scenario::of(exe!("advise_holes")).with("free").play();
+    let played = Scenario::of(exe!("advise_holes"))
+        .with("free")
+        .until_shown("process_madvise")
+        .play();
     let (pages, mapped) = (played.told("pages"), played.told("mapped"));
     let taken = played.told("taken");
     played.expect_faults(&[("first_touch", pages), ("refault_free", taken)]);

@@ -215,6 +215,17 @@ impl Op {
         }
     }
 
+    /// True where whose memory it was about can't be told any more: as a rule not the caller's.
+    pub fn is_untargeted(&self) -> bool {
+        matches!(
+            self,
+            Self::ProcessMadvise {
+                target_pid: None,
+                ..
+            }
+        )
+    }
+
     /// The address that the call names, where it is known.
     pub fn addr(&self) -> Option<u64> {
         match *self {

@@ -56,6 +56,11 @@ impl Ledger {
                     mm.enter(call);
                 }
             }
+            Event::Leave(call) if call.op.is_untargeted() => {
+                if let Some(mm) = self.mm_mut(call.pid) {
+                    mm.totals.untargeted_calls += 1;
+                }
+            }
             Event::Leave(call) => {
                 if let Some(mm) = self.mm_of_call(call) {
                     mm.leave(call);
@@ -142,14 +147,7 @@ impl Ledger {
 
     /// The address space that a call changes: the caller's, but for a process_madvise on another.
     fn mm_of_call(&mut self, call: &Call) -> Option<&mut Mm> {
-        if let Op::ProcessMadvise {
-            target_pid: None, ..
-        } = call.op
-        {
-            // Whose memory it was about can't be told any more: not the caller's, as a rule.
-            if let Some(mm) = self.mm_mut(call.pid) {
-                mm.totals.untargeted_calls += 1;
-            }
+        if call.op.is_untargeted() {
             return None;
         }
         if let Op::ProcessMadvise {
