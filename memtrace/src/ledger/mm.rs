@@ -5,22 +5,14 @@ use std::ops::Range;
 use super::advice::Advice;
 use super::applied::{self, Applied, page_range};
 use super::classify::{Classified, classify};
-use super::event::{Call, Fault, Folios, Mapping, MappingKind, Mappings, Op, Sample};
+use super::event::{Call, Fault, Folios, Mapping, Mappings, Op, Sample};
 use super::pages::{Page, Release, Source};
 use super::space::{FolioBytes, Lifted, Space, Vma};
 use super::totals::{ReleaseTotals, RssHistory, Totals};
 
-const MAP_TYPE: u32 = 0x0f;
-const MAP_PRIVATE: u32 = 0x02;
 const MAP_FIXED: u32 = 0x10;
-const MAP_ANONYMOUS: u32 = 0x20;
-const MAP_GROWSDOWN: u32 = 0x100;
-const MAP_LOCKED: u32 = 0x2000;
-const MAP_POPULATE: u32 = 0x8000;
-const MAP_HUGETLB: u32 = 0x40000;
 
-const MREMAP_FIXED: u32 = 2;
-const MREMAP_DONTUNMAP: u32 = 4;
+mod remap;
 
 /// A call that takes memory away and has not come back.
 #[derive(Clone, Debug)]
@@ -252,7 +244,7 @@ impl Mm {
                 name,
                 ..
             } => {
-                let mapping = new_mapping(*flags, *fd, name.clone());
+                let mapping = remap::new_mapping(*flags, *fd, name.clone());
                 self.mmap_add(call, *len, *flags, mapping);
             }
             &Op::Mremap {
@@ -361,250 +353,6 @@ impl Mm {
         }
     }
 
-    fn mmap_over(&mut self, call: &Call, addr: u64, len: u64) {
-        let Some(range) = page_range(addr, len) else {
-            return;
-        };
-        match call.ret {
-            Some(0..) => {
-                let mapped = self.space.mapped_bytes(range.clone());
-                if mapped > 0 {
-                    let totals = &mut self.totals.unmap.map_fixed;
-                    totals.calls += 1;
-                    add(&mut totals.requested_bytes, mapped);
-                    self.end_mappings(call, vec![range]);
-                }
-            }
-            // Refused before anything was unmapped.
-            Some(ret) if [libc::EBADF, libc::EACCES, libc::EPERM].contains(&(-ret as i32)) => {}
-            // It may have unmapped before it ran out of memory, or before the file's own mmap
-            // failed (mm/mmap.c:mmap_region).
-            _ => self.space.make_unknown(range),
-        }
-    }
-
-    fn mmap_add(&mut self, call: &Call, len: u64, flags: u32, mapping: Mapping) {
-        let totals = &mut self.totals.map.mmap;
-        totals.calls += 1;
-        let addr = match call.ret {
-            Some(ret) if !is_errno(ret) => ret as u64,
-            Some(_) => {
-                totals.failed += 1;
-                return;
-            }
-            None => return,
-        };
-        let Some(range) = page_range(addr, len) else {
-            return;
-        };
-        add(&mut totals.bytes, range.end - range.start);
-        let hugetlb = flags & MAP_HUGETLB != 0;
-        let vma = Vma {
-            hugetlb,
-            ..Vma::new(mapping, true)
-        };
-        self.space.map(range.clone(), vma);
-        self.settle(call.tid, &range);
-        if flags & (MAP_POPULATE | MAP_LOCKED) != 0 {
-            // As much as it can get, without saying how much (mm/gup.c:__mm_populate).
-            self.space.set_mapped(range, Page::Maybe);
-        }
-    }
-
-    fn mremap_away(
-        &mut self,
-        call: &Call,
-        addr: u64,
-        old_len: u64,
-        new_len: u64,
-        flags: u32,
-        new_addr: u64,
-    ) {
-        let (Some(old), Some(new)) = (page_range(addr, old_len), page_range(addr, new_len)) else {
-            return;
-        };
-        let Some(ret) = call.ret.filter(|ret| !is_errno(*ret)) else {
-            // It may have unmapped its target, and what it cuts off, before it failed
-            // (mm/mremap.c:mremap_to).
-            if flags & MREMAP_FIXED != 0 {
-                if let Some(target) = page_range(new_addr, new_len) {
-                    self.space.make_unknown(target);
-                }
-                if new.end < old.end {
-                    self.space.make_unknown(new.end..old.end);
-                }
-            }
-            return;
-        };
-        let mut gone = Vec::new();
-        let mut kept = old.clone();
-        if new.end < old.end && flags & MREMAP_DONTUNMAP == 0 {
-            gone.push(new.end..old.end);
-            kept.end = new.end;
-        }
-        if flags & MREMAP_FIXED != 0
-            && let Some(target) = page_range(new_addr, new_len)
-        {
-            gone.extend(self.space.mapped(target));
-        }
-        let bytes: u64 = gone.iter().map(|range| range.end - range.start).sum();
-        if bytes > 0 {
-            let totals = &mut self.totals.unmap.mremap;
-            totals.calls += 1;
-            add(&mut totals.requested_bytes, bytes);
-        }
-        for range in &gone {
-            self.space.unmap(range.clone());
-        }
-        let mut lifted = None;
-        // An old length of 0 duplicates a shared mapping and moves nothing.
-        if ret as u64 != addr && !kept.is_empty() {
-            let carried = self.space.lift(kept.clone());
-            if flags & MREMAP_DONTUNMAP != 0 {
-                // The old range stays mapped, without its pages.
-                for (range, vma) in &carried.vmas {
-                    self.space.map(range.clone(), vma.clone());
-                }
-                let release = Release {
-                    source: Source::DontUnmap,
-                    at_ns: call.enter_ns,
-                    inherited: false,
-                };
-                for (range, page) in &carried.pages {
-                    self.space
-                        .set_range(range.clone(), release.applied_to(*page));
-                }
-            }
-            gone.push(kept);
-            lifted = Some(carried);
-        }
-        if !gone.is_empty() {
-            self.fly(call, gone, None, lifted);
-        }
-    }
-
-    fn mremap_add(
-        &mut self,
-        call: &Call,
-        addr: u64,
-        old_len: u64,
-        new_len: u64,
-        flags: u32,
-        lifted: Option<Lifted>,
-    ) {
-        let totals = &mut self.totals.map.mremap;
-        totals.calls += 1;
-        let (Some(ret), Some(old)) = (call.ret, page_range(addr, old_len)) else {
-            return;
-        };
-        if is_errno(ret) {
-            totals.failed += 1;
-            return;
-        }
-        let to = ret as u64;
-        let Some(new) = page_range(to, new_len) else {
-            return;
-        };
-        let old_bytes = old.end - old.start;
-        let new_bytes = new.end - new.start;
-        let added = if flags & MREMAP_DONTUNMAP != 0 {
-            new_bytes
-        } else {
-            new_bytes.saturating_sub(old_bytes)
-        };
-        add(&mut totals.bytes, added);
-        // The new part is like the old mapping's end; a duplicate of a shared one, like its start.
-        let like = match &lifted {
-            Some(lifted) => lifted.vmas.last().map(|(_, vma)| vma.clone()),
-            None => self
-                .space
-                .vma_at(old.end.saturating_sub(1).max(old.start))
-                .cloned(),
-        };
-        if let Some(lifted) = &lifted {
-            self.space.put_down(to, lifted);
-        }
-        self.settle(call.tid, &new);
-        if new_bytes > old_bytes
-            && let Some(vma) = like
-        {
-            let grown = Vma {
-                traced: true,
-                ..vma
-            };
-            self.space.map(new.start + old_bytes..new.end, grown);
-        }
-    }
-
-    fn brk_shrink(&mut self, call: &Call) {
-        let (Some(old), Some(new)) = (self.space.brk, call.ret.map(|ret| ret as u64)) else {
-            return;
-        };
-        let (Some(old), Some(new_page)) = (page_up(old), page_up(new)) else {
-            return;
-        };
-        if new_page < old {
-            let totals = &mut self.totals.unmap.brk;
-            totals.calls += 1;
-            totals.requested_bytes += old - new_page;
-            self.end_mappings(call, std::iter::once(new_page..old).collect());
-        }
-    }
-
-    fn brk_grow(&mut self, call: &Call, asked: u64) {
-        let Some(new) = call.ret.map(|ret| ret as u64) else {
-            return;
-        };
-        let before = self.space.brk.replace(new);
-        let totals = &mut self.totals.map.brk;
-        match before {
-            // A shrink is counted where it took effect, at enter.
-            Some(before) if new < before => {}
-            Some(before) => {
-                totals.calls += 1;
-                // It returns the break as it is; below the heap's start it is a question.
-                totals.failed += u64::from(asked > before && new < asked);
-                if let (Some(from), Some(to)) = (page_up(before), page_up(new))
-                    && from < to
-                {
-                    totals.bytes += to - from;
-                    let heap = Mapping {
-                        kind: MappingKind::Heap,
-                        shared: false,
-                        huge_advised: false,
-                        name: None,
-                    };
-                    self.space.map(from..to, Vma::new(heap, true));
-                }
-            }
-            None => totals.calls += 1,
-        }
-    }
-
-    fn end_mappings(&mut self, call: &Call, ranges: Vec<Range<u64>>) {
-        for range in &ranges {
-            self.space.unmap(range.clone());
-        }
-        self.fly(call, ranges, None, None);
-    }
-
-    /// An address was handed out anew, so that whoever unmaps it in another thread has done so.
-    fn settle(&mut self, tid: u32, range: &Range<u64>) {
-        let unmapping = |call: &&mut InFlight| call.tid != tid && call.source.is_none();
-        for call in self.in_flight.iter_mut().filter(unmapping) {
-            call.ranges = call
-                .ranges
-                .iter()
-                .flat_map(|gone| {
-                    let before = gone.start..gone.end.min(range.start);
-                    let behind = gone.start.max(range.end)..gone.end;
-                    [before, behind]
-                })
-                .filter(|left| !left.is_empty())
-                .collect();
-        }
-    }
-
     /// Remembers the call until it leaves, for the faults that other threads take meanwhile.
     fn fly(
         &mut self,
@@ -638,29 +386,4 @@ fn count_call(totals: &mut ReleaseTotals, applied: &Applied, first_range: bool) 
 /// A sum of requests can pass 2^64: a loop over 64 TiB of nothing does it in seconds.
 fn add(sum: &mut u64, bytes: u64) {
     *sum = sum.saturating_add(bytes);
-}
-
-/// mmap and mremap return an address, or one of the last 4095 numbers (include/linux/err.h).
-fn is_errno(ret: i64) -> bool {
-    (-4095..0).contains(&ret)
-}
-
-fn page_up(addr: u64) -> Option<u64> {
-    addr.checked_next_multiple_of(super::space::PAGE)
-}
-
-fn new_mapping(flags: u32, fd: i32, name: Option<std::sync::Arc<str>>) -> Mapping {
-    let anonymous = flags & MAP_ANONYMOUS != 0 || fd < 0;
-    Mapping {
-        kind: if !anonymous {
-            MappingKind::File
-        } else if flags & MAP_GROWSDOWN != 0 {
-            MappingKind::Stack
-        } else {
-            MappingKind::Anon
-        },
-        shared: flags & MAP_TYPE != MAP_PRIVATE,
-        huge_advised: false,
-        name,
-    }
 }
