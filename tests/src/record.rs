@@ -93,7 +93,10 @@ impl Record {
         let object = value
             .as_object()
             .unwrap_or_else(|| panic!("{path} is {value}, not an object, in\n{self}"));
-        object.keys().map(String::as_str).collect()
+        let mut keys: Vec<&str> = object.keys().map(String::as_str).collect();
+        // In whichever order serde_json keeps them, which another crate's features decide.
+        keys.sort_unstable();
+        keys
     }
 
     /// Asserts that the key is there and null: not known, or not applicable.
