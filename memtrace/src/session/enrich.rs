@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock;
 use crate::decode::Record;
 use crate::kernel::folios::Thp;
-use crate::ledger::event::{Call, Event, Exec, Exit, Fork, Op};
+use crate::ledger::event::{Call, Event, Exec, Exit, Fork, Mappings, Op};
 use crate::order::Reorder;
 use crate::proc::maps::Maps;
 use crate::proc::{self, pidfd};
@@ -20,8 +20,8 @@ const MAP_ANONYMOUS: u32 = 0x20;
 pub struct Enrich {
     pub follow_forks: bool,
     thp: Thp,
-    /// Processes that we launched and whose first exec we saw with our own eyes, stopped.
-    seen_exec: Option<u32>,
+    /// What the process that we launched had mapped when it stood at its first instruction.
+    first_image: Option<Mappings>,
     /// Execs past their point of no return, by pid: when that was.
     prepared: HashMap<u32, u64>,
     /// Children that are not followed, by parent.
@@ -34,7 +34,7 @@ impl Enrich {
         Self {
             follow_forks,
             thp: Thp::read(),
-            seen_exec: None,
+            first_image: None,
             prepared: HashMap::new(),
             unfollowed: HashMap::new(),
             names: Names::default(),
@@ -46,9 +46,9 @@ impl Enrich {
         self.names.maps.clear();
     }
 
-    /// The mappings after the next exec of this process are already known.
-    pub fn exec_is_known(&mut self, pid: u32) {
-        self.seen_exec = Some(pid);
+    /// Keeps what the next exec of this process has mapped, as read while it stood still.
+    pub fn first_image(&mut self, mappings: Mappings) {
+        self.first_image = Some(mappings);
     }
 
     pub fn take(&mut self, record: Record, order: &mut Reorder) {
@@ -124,12 +124,13 @@ impl Enrich {
 
     /// Reads what an exec has mapped, unless it was read while the process stood still.
     fn new_image(&mut self, at_ns: u64, pid: u32, order: &mut Reorder) {
-        let known = self.seen_exec.take_if(|seen| *seen == pid).is_some();
-        if !known && let Ok(maps) = proc::maps::read(pid) {
-            let mut event = maps.into_event(pid, at_ns, true);
+        let known = self.first_image.take_if(|first| first.pid == pid);
+        let read = || Some(proc::maps::read(pid).ok()?.into_event(pid, at_ns, true));
+        if let Some(mut mappings) = known.or_else(read) {
+            mappings.at_ns = at_ns;
             // Since the exec it may have grown: the first brk tells where it began.
-            event.heap_end = None;
-            order.push(Event::Mappings(event));
+            mappings.heap_end = None;
+            order.push(Event::Mappings(mappings));
         }
         if let Some(Event::Folios(mut folios)) = self.folios(pid) {
             folios.at_ns = at_ns;

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::{Config, Target};
 use crate::kernel::Kernel;
 use crate::launch::{Launch, exit_code};
-use crate::ledger::event::{Begin, Event, Exit, Sample};
+use crate::ledger::event::{Begin, Event, Exit};
 use crate::proc;
 use crate::proc::resolve::{Process, resolve};
 use crate::units;
@@ -108,14 +108,7 @@ fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker) {
         folios.at_ns = at_ns;
         tracker.event(Event::Folios(folios));
     }
-    if let Ok(rss_bytes) = proc::rss::rss_bytes(pid) {
-        tracker.event(Event::Sample(Sample {
-            at_ns,
-            pid,
-            rss_bytes,
-            lazyfree: None,
-        }));
-    }
+    tracker.sample(pid);
 }
 
 fn attach_to_launched(
@@ -194,19 +187,11 @@ impl Launched {
         let mut target = None;
         let result = self.launch.exec(|pid| {
             // It stands at its first instruction: what is mapped now is all that exec mapped.
-            tracker.enrich.exec_is_known(pid);
-            let at_ns = clock::now_ns();
             if let Ok(maps) = proc::maps::read(pid) {
-                tracker.event(Event::Mappings(maps.into_event(pid, at_ns, true)));
+                let mappings = maps.into_event(pid, clock::now_ns(), true);
+                tracker.enrich.first_image(mappings);
             }
-            if let Ok(rss_bytes) = proc::rss::rss_bytes(pid) {
-                tracker.event(Event::Sample(Sample {
-                    at_ns,
-                    pid,
-                    rss_bytes,
-                    lazyfree: None,
-                }));
-            }
+            tracker.sample(pid);
             target = Some(view::Target {
                 pid,
                 comm: proc::comm(pid).unwrap_or_default(),

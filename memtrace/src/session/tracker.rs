@@ -163,6 +163,21 @@ impl Tracker {
         self.output.flush().context(WRITING)
     }
 
+    /// Reads the RSS of one process. It shows as 0 where the first thread has ended and others
+    /// live on, which means no more than that it is not known.
+    pub fn sample(&mut self, pid: u32) {
+        if let Ok(rss_bytes) = proc::rss::rss_bytes(pid)
+            && rss_bytes > 0
+        {
+            self.order.push(Event::Sample(Sample {
+                at_ns: clock::now_ns(),
+                pid,
+                rss_bytes,
+                lazyfree: None,
+            }));
+        }
+    }
+
     /// Reads the RSS of every process that lives, and what folios it may get.
     pub fn sample_rss(&mut self) {
         for pid in self.ledger.live_pids() {
@@ -171,16 +186,7 @@ impl Tracker {
                 continue;
             }
             // In their place among the events: after an exec, what is read is the new image's.
-            if let Ok(rss_bytes) = proc::rss::rss_bytes(pid)
-                && rss_bytes > 0
-            {
-                self.order.push(Event::Sample(Sample {
-                    at_ns: clock::now_ns(),
-                    pid,
-                    rss_bytes,
-                    lazyfree: None,
-                }));
-            }
+            self.sample(pid);
             if let Some(event) = self.enrich.folios(pid) {
                 self.order.push(event);
             }
