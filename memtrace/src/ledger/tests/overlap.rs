@@ -90,3 +90,18 @@ fn the_threads_own_call_does_not_make_its_faults_ambiguous() {
     s.touch(0, Access::Write, false);
     assert_eq!((s.faults(C::Unknown), s.totals().faults.ambiguous), (1, 0));
 }
+
+#[test]
+fn an_address_handed_out_again_proves_that_its_munmap_is_done() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    let (addr, len) = (page(0), 4 * PAGE);
+    let munmap = s.call(Op::Munmap { addr, len }, 0);
+    s.enter(&munmap);
+    s.tid = 11;
+    s.map(1, 2);
+    assert!(!s.touch(1, Access::Write, false).ambiguous);
+    // What was not handed out may still be on its way.
+    assert!(s.touch(3, Access::Write, false).ambiguous);
+}

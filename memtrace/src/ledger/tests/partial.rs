@@ -162,3 +162,82 @@ fn process_madvise_does_its_ranges_up_to_the_one_that_fails() {
     assert_eq!(s.faults(C::RefaultDontneed), 2);
     assert_eq!(s.faults(C::Unknown), 2);
 }
+
+#[test]
+fn populate_stops_at_the_first_hole() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.map(8, 4);
+    s.advise_ret(Advice::POPULATE_WRITE, 0, 12, ENOMEM);
+    assert_eq!(s.advice(Advice::POPULATE_WRITE).requested_bytes, 4 * PAGE);
+    // Populated before the hole, untouched behind it.
+    s.advise(Advice::DONTNEED, 0, 4);
+    s.advise(Advice::DONTNEED, 8, 4);
+    s.write(0, 1);
+    s.write(8, 1);
+    assert_eq!(
+        (s.faults(C::RefaultDontneed), s.faults(C::FirstTouch)),
+        (1, 1)
+    );
+}
+
+#[test]
+fn process_madvise_cuts_its_ranges_to_what_one_call_can_do() {
+    let most = 0x7fff_f000;
+    let mut s = Scene::new();
+    s.map(0, 1 << 20);
+    let op = Op::ProcessMadvise {
+        target_pid: Some(PID),
+        advice: Advice::PAGEOUT,
+        range: Some((page(0), 3 << 30)),
+        index: 0,
+        ranges: 1,
+        before_bytes: 0,
+    };
+    s.done(op, most);
+    let totals = s.advice(Advice::PAGEOUT);
+    assert_eq!((totals.failed, totals.partial), (0, 0));
+    assert_eq!(totals.requested_bytes, most as u64);
+}
+
+#[test]
+fn a_process_madvise_on_whom_nobody_knows_is_not_taken_for_ones_own() {
+    let mut s = Scene::new();
+    s.map(0, 2);
+    s.write(0, 2);
+    let op = Op::ProcessMadvise {
+        target_pid: None,
+        advice: Advice::PAGEOUT,
+        range: Some((page(0), 2 * PAGE)),
+        index: 0,
+        ranges: 1,
+        before_bytes: 0,
+    };
+    s.done(op, 2 * PAGE as i64);
+    assert_eq!(s.advice(Advice::PAGEOUT).calls, 0);
+    assert_eq!(s.totals().untargeted_calls, 1);
+    s.write(0, 1);
+    assert_eq!(s.faults(C::RefaultOther), 0);
+}
+
+#[test]
+fn requests_without_end_stay_at_the_largest_number() {
+    let mut s = Scene::new();
+    s.map(0, 1 << 34);
+    for _ in 0..((1 << 18) + 1) {
+        s.advise(Advice::DONTNEED, 0, 1 << 34);
+    }
+    assert_eq!(s.advice(Advice::DONTNEED).requested_bytes, u64::MAX);
+}
+
+#[test]
+fn numbers_that_are_no_advice_do_not_fill_the_memory() {
+    let mut s = Scene::new();
+    s.map(0, 1);
+    for number in 1000..3000 {
+        s.advise_ret(Advice(number), 0, 1, EINVAL);
+    }
+    let totals = s.totals();
+    assert!(totals.advice.len() <= 65, "{}", totals.advice.len());
+    assert_eq!(totals.advice.values().map(|t| t.failed).sum::<u64>(), 2000);
+}

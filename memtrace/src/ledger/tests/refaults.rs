@@ -300,3 +300,23 @@ fn a_huge_range_costs_no_more_than_a_small_one() {
     assert_eq!(s.advice(Advice::DONTNEED).requested_bytes, 1 << 44);
     assert_eq!(s.faults(C::RefaultDontneed), 1);
 }
+
+#[test]
+fn a_fault_on_huge_tlb_memory_is_never_called_exact() {
+    let mut s = Scene::new();
+    s.mmap(0, 512, 0x40022);
+    s.touch(0, Access::Read, false);
+    let first = s.totals().faults.class(C::FirstTouch);
+    // No zero page there: the read has its bytes, and they are a lower bound.
+    assert_eq!((first.bytes, first.basis), (PAGE, Basis::LowerBound));
+}
+
+#[test]
+fn a_fault_where_nothing_is_mapped_populates_nothing() {
+    let mut s = Scene::new();
+    s.mapped_before(0, 1, anon());
+    s.write(500, 1);
+    s.map(500, 1);
+    s.write(500, 1);
+    assert_eq!((s.faults(C::Unknown), s.faults(C::FirstTouch)), (1, 1));
+}
