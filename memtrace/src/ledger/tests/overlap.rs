@@ -1,9 +1,23 @@
 //! Calls and faults of different threads at once: what order settles, and what it can't.
 
+use std::sync::Arc;
+
 use super::support::*;
 use crate::ledger::advice::Advice;
-use crate::ledger::event::{Access, Op};
+use crate::ledger::event::{Access, Call, Op};
 use crate::ledger::totals::FaultClass as C;
+
+/// One thread is inside a munmap of four populated pages, and another goes on.
+fn unmapping_four_pages() -> (Scene, Arc<Call>) {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    let (addr, len) = (page(0), 4 * PAGE);
+    let munmap = s.call(Op::Munmap { addr, len }, 0);
+    s.enter(&munmap);
+    s.tid = 11;
+    (s, munmap)
+}
 
 #[test]
 fn a_fault_inside_a_give_back_finds_the_page_already_taken() {
@@ -48,13 +62,7 @@ fn two_kinds_of_give_back_at_once_leave_the_refault_ambiguous() {
 
 #[test]
 fn a_mapping_handed_on_by_munmap_is_new_although_its_mmap_came_back_first() {
-    let mut s = Scene::new();
-    s.map(0, 4);
-    s.write(0, 4);
-    let (addr, len) = (page(0), 4 * PAGE);
-    let munmap = s.call(Op::Munmap { addr, len }, 0);
-    s.enter(&munmap);
-    s.tid = 11;
+    let (mut s, munmap) = unmapping_four_pages();
     s.map(0, 4);
     assert_eq!(s.touch(0, Access::Write, false).class, C::FirstTouch);
     // The first thread comes back last, and must not take the new mapping away.
@@ -93,13 +101,7 @@ fn the_threads_own_call_does_not_make_its_faults_ambiguous() {
 
 #[test]
 fn an_address_handed_out_again_proves_that_its_munmap_is_done() {
-    let mut s = Scene::new();
-    s.map(0, 4);
-    s.write(0, 4);
-    let (addr, len) = (page(0), 4 * PAGE);
-    let munmap = s.call(Op::Munmap { addr, len }, 0);
-    s.enter(&munmap);
-    s.tid = 11;
+    let (mut s, _) = unmapping_four_pages();
     s.map(1, 2);
     assert!(!s.touch(1, Access::Write, false).ambiguous);
     // What was not handed out may still be on its way.
