@@ -47,16 +47,11 @@ pub fn faults(bytes: &[u8], folders: &[&Path]) -> Result<Vec<String>> {
         )),
         None => faults.push("it has no license section".to_owned()),
     }
-    let folders = folders
-        .iter()
-        .map(|folder| folder.as_os_str().as_encoded_bytes());
-    for path in PATHS.iter().map(|path| path.as_bytes()).chain(folders) {
-        if let Some(at) = find(bytes, path) {
-            faults.push(format!(
-                "it holds the path of a build folder, {}",
-                text_at(bytes, at)
-            ));
-        }
+    let fixed = PATHS.iter().find_map(|path| find(bytes, path.as_bytes()));
+    let folder = folders.iter().find_map(|folder| find_folder(bytes, folder));
+    for at in fixed.into_iter().chain(folder) {
+        let text = text_at(bytes, at);
+        faults.push(format!("it holds the path of a build folder, {text}"));
     }
     if let Some(btf) = file.section_by_name(".BTF") {
         // The strings of BTF end with a zero byte each, so one that starts with a slash is a path.
@@ -87,4 +82,30 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes
         .windows(needle.len())
         .position(|window| window == needle)
+}
+
+/// A checkout may well be in /src, which many a relative path contains.
+fn find_folder(bytes: &[u8], folder: &Path) -> Option<usize> {
+    let inside = [folder.as_os_str().as_encoded_bytes(), b"/"].concat();
+    let starts = |at: usize| at == 0 || !is_part_of_a_name(bytes[at - 1]);
+    let mut windows = bytes.windows(inside.len()).enumerate();
+    let (at, _) = windows.find(|(at, window)| *window == inside && starts(*at))?;
+    Some(at)
+}
+
+fn is_part_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_found_at_the_start_of_a_path_only() {
+        let at = |text: &str| find_folder(text.as_bytes(), Path::new("/src"));
+        assert_eq!(at("core-0.0.0/src/ptr.rs"), None);
+        assert_eq!(at("\0/srcs/lib.rs"), None);
+        assert_eq!(at("\0/src/lib.rs"), Some(1));
+    }
 }
