@@ -146,7 +146,8 @@ pub fn summaries(
                 start_ns: mm.start_ns,
                 duration_ns: end_ns.saturating_sub(mm.start_ns),
                 comm: mm.comm.clone(),
-                exact,
+                // A call that came but could not be placed is as good as lost.
+                exact: exact && mm.totals.untargeted_calls == 0,
                 lost: ledger.lost(),
                 notes,
                 totals: mm.totals.clone(),
