@@ -4,13 +4,13 @@ use aya_ebpf::{
     EbpfContext, helpers::bpf_ktime_get_ns, macros::tracepoint, programs::TracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
-use memtrace_ebpf::{CallRecord, Pending, call, call_flag, kind};
+use memtrace_ebpf::{CallRecord, NOT_MEASURED, Pending, call, call_flag, kind};
 
 use crate::{
     atomic,
     emit::{Class, count, counters, send},
     filter::{Task, control, traced},
-    maps::PENDING,
+    maps::{EXACT_BYTES, PENDING},
     process_madvise,
 };
 
@@ -76,6 +76,11 @@ fn enter<const ARGS: usize>(ctx: &TracePointContext, call: u16) -> u32 {
         call: u32::from(call),
         pid: task.pid,
         args,
+        released_pages: if EXACT_BYTES.load() != 0 {
+            0
+        } else {
+            NOT_MEASURED
+        },
     };
     if PENDING.get_ptr(task.tid).is_some()
         && let Some(counters) = counters()
@@ -117,6 +122,7 @@ fn exit(ctx: &TracePointContext, call: u16) -> u32 {
                         epoch: next_epoch(),
                         ret,
                         args: pending.args,
+                        released_pages: pending.released_pages,
                     },
                 );
             }
@@ -136,6 +142,7 @@ fn exit(ctx: &TracePointContext, call: u16) -> u32 {
                     epoch: next_epoch(),
                     ret,
                     args: [0; 6],
+                    released_pages: NOT_MEASURED,
                 },
             );
         }
@@ -167,6 +174,7 @@ pub fn abandon(task: Task, exit_ns: u64) {
             epoch: next_epoch(),
             ret: 0,
             args,
+            released_pages: pending.released_pages,
         },
     );
     let _ = PENDING.remove(task.tid);

@@ -16,6 +16,7 @@ pub enum Class {
     /// A call that names a process by a descriptor, which userspace must look up while it is open.
     UrgentCall,
     Life,
+    Populated,
 }
 
 /// Sends one record, or counts it as lost. It never waits.
@@ -29,19 +30,21 @@ pub fn send<T: 'static>(class: Class, record: T) {
         Class::Fault => count(&counters.faults_seen),
         Class::Call | Class::UrgentCall => count(&counters.calls_seen),
         Class::Life => count(&counters.lives_seen),
+        Class::Populated => count(&counters.populated_seen),
     }
     let Some(mut slot) = RING.reserve::<T>(0) else {
         match class {
             Class::Fault => count(&counters.faults_lost),
             Class::Call | Class::UrgentCall => count(&counters.calls_lost),
             Class::Life => count(&counters.lives_lost),
+            Class::Populated => count(&counters.populated_lost),
         }
         return;
     };
     slot.write(record);
     let wakeup = match class {
         Class::Life | Class::UrgentCall => BPF_RB_FORCE_WAKEUP,
-        Class::Call | Class::Fault => BPF_RB_NO_WAKEUP,
+        Class::Call | Class::Fault | Class::Populated => BPF_RB_NO_WAKEUP,
     };
     slot.submit(u64::from(wakeup));
 }

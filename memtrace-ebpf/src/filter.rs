@@ -58,7 +58,7 @@ pub fn control() -> Option<*mut Control> {
 
 /// Pid and tid in the namespace that memtrace itself lives in.
 #[inline(always)]
-fn current() -> Option<Task> {
+pub fn current() -> Option<Task> {
     if PID_NS_INO.load() == 0 {
         let both = bpf_get_current_pid_tgid();
         return Some(Task {

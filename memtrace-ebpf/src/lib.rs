@@ -15,6 +15,8 @@ pub mod kind {
     pub const CALL: u16 = 2;
     /// A [`LifeRecord`](crate::LifeRecord).
     pub const LIFE: u16 = 3;
+    /// A [`PopulatedRecord`](crate::PopulatedRecord).
+    pub const POPULATED: u16 = 4;
 }
 
 /// The system call of a [`CallRecord`], in `head.detail`; what its `args` hold.
@@ -65,6 +67,14 @@ pub mod group {
     pub const DEAD: u64 = 1;
     /// The kernel's BTF was not available to tell.
     pub const UNKNOWN: u64 = 2;
+}
+
+/// Where a thread was when its address space grew, in `head.detail` of a [`PopulatedRecord`].
+pub mod populated {
+    /// In a fault from user mode.
+    pub const IN_USER_FAULT: u16 = 1;
+    /// In a system call: by a fault of the kernel's own there, or by no fault at all.
+    pub const IN_SYSCALL: u16 = 2;
 }
 
 /// Begins every record.
@@ -131,6 +141,20 @@ pub struct CallRecord {
     /// What the call returned; a negative errno on failure.
     pub ret: i64,
     pub args: [u64; 6],
+    /// Resident pages that went while the thread was in the call; [`NOT_MEASURED`] where nobody counted.
+    pub released_pages: u64,
+}
+
+/// In [`CallRecord::released_pages`]: not counted.
+pub const NOT_MEASURED: u64 = u64::MAX;
+
+/// The resident memory of a traced address space grew by the doing of one of its own threads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PopulatedRecord {
+    pub head: Head,
+    pub time_ns: u64,
+    pub pages: u64,
 }
 
 /// A process begins, changes its image or ends.
@@ -153,6 +177,43 @@ pub struct Pending {
     pub call: u32,
     pub pid: u32,
     pub args: [u64; 6],
+    /// As in [`CallRecord`], so far.
+    pub released_pages: u64,
+}
+
+/// The kinds of resident page that the kernel counts (include/linux/mm_types_task.h).
+pub mod member {
+    pub const FILE: usize = 0;
+    pub const ANON: usize = 1;
+    pub const SWAP: usize = 2;
+    pub const SHMEM: usize = 3;
+    pub const ALL: usize = 4;
+}
+
+/// What one CPU knows of an address space whose resident pages are counted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MmCpu {
+    /// The kernel's own counters of this CPU, by [`member`], as they were at the last event.
+    pub last: [i32; member::ALL],
+    /// Non-zero once `last` is true: before, there is nothing to compare with.
+    pub ready: u64,
+    /// Anonymous pages that reclaim took, those that went to swap included.
+    pub taken_pages: u64,
+    /// Of these, the ones that went to swap.
+    pub swapped_pages: u64,
+    /// Pages that others added: khugepaged, or whoever resolves its userfaults.
+    pub added_pages: u64,
+}
+
+/// What all CPUs know of it together.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MmShared {
+    /// The kernel's shared counters at the last event.
+    pub counts: [i64; member::ALL],
+    /// Non-zero once it is being torn down: its address may become another's.
+    pub ended: u64,
 }
 
 /// Per-CPU totals, kept apart from the stream: for each class, seen must equal delivered + lost.
@@ -165,6 +226,8 @@ pub struct Counters {
     pub calls_lost: u64,
     pub lives_seen: u64,
     pub lives_lost: u64,
+    pub populated_seen: u64,
+    pub populated_lost: u64,
     /// Calls whose arguments are lost because the join map was full.
     pub join_overflow: u64,
     /// Calls whose exit the kernel side never saw: their threads have entered another since.
@@ -187,6 +250,16 @@ pub struct Control {
     pub epoch: u64,
 }
 
+/// The elements of the little map by which userspace and kernel side talk of address spaces.
+pub mod mm_slot {
+    /// The one whose resident pages are counted: 0 for none, [`MANY`] for several.
+    pub const COUNTED: u32 = 0;
+    /// The one that the last look-up found.
+    pub const FOUND: u32 = 1;
+    /// They are in the map of address spaces.
+    pub const MANY: u64 = u64::MAX;
+}
+
 /// How a process came to be in the map of targets.
 pub mod followed {
     /// Named by the user, or a child under `-f`: stays through exec.
@@ -199,6 +272,12 @@ pub mod followed {
 pub const JOIN_ENTRIES: u32 = 16 * 1024;
 /// Processes that may be traced at once.
 pub const TARGET_ENTRIES: u32 = 16 * 1024;
+/// Address spaces whose resident pages may be counted at once.
+pub const MM_ENTRIES: u32 = 1024;
+/// CPUs that there may be for pages to be counted.
+pub const MOST_CPUS: u32 = 1024;
+/// Threads that may be in reclaim at once.
+pub const RECLAIM_ENTRIES: u32 = 16 * 1024;
 /// Ranges of one `process_madvise` that are read (the kernel's own bound: UIO_MAXIOV).
 pub const MAX_RANGES: u32 = 1024;
 
@@ -206,12 +285,15 @@ const _: () = {
     assert!(size_of::<Head>() == 16);
     assert!(size_of::<FaultHead>() == 32);
     assert!(size_of::<OneFault>() == 40);
-    assert!(size_of::<CallRecord>() == 96);
+    assert!(size_of::<CallRecord>() == 104);
+    assert!(size_of::<PopulatedRecord>() == 32);
     assert!(size_of::<LifeRecord>() == 56);
-    assert!(size_of::<Pending>() == 64);
-    assert!(size_of::<Counters>() == 72);
+    assert!(size_of::<Pending>() == 72);
+    assert!(size_of::<MmCpu>() == 48);
+    assert!(size_of::<MmShared>() == 40);
+    assert!(size_of::<Counters>() == 88);
     assert!(size_of::<Control>() == 24);
     // The ring buffer aligns records to 8 bytes; nothing may need more.
     assert!(align_of::<CallRecord>() == 8 && align_of::<OneFault>() == 8);
-    assert!(align_of::<LifeRecord>() == 8);
+    assert!(align_of::<LifeRecord>() == 8 && align_of::<PopulatedRecord>() == 8);
 };

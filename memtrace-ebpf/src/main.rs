@@ -17,6 +17,8 @@ mod lifecycle;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod process_madvise;
+#[cfg(target_arch = "bpf")]
+mod resident;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -2,10 +2,14 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
-use memtrace_ebpf::{Control, Counters, JOIN_ENTRIES, Pending, TARGET_ENTRIES};
+use memtrace_ebpf::{
+    Control, Counters, JOIN_ENTRIES, MM_ENTRIES, MmCpu, MmShared, Pending, RECLAIM_ENTRIES,
+    TARGET_ENTRIES,
+};
 
 /// The stream to userspace; the loader sets its size.
 #[map]
@@ -24,6 +28,28 @@ pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0)
 
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Address spaces whose resident pages are counted, by the address of their mm_struct. They take
+/// memory as they come: a thousand of them on every CPU would be much for what is mostly one.
+#[map]
+pub static MMS: PerCpuHashMap<u64, MmCpu> =
+    PerCpuHashMap::with_max_entries(MM_ENTRIES, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static MMS_SHARED: HashMap<u64, MmShared> = HashMap::with_max_entries(MM_ENTRIES, 0);
+
+/// Threads in reclaim, by the initial namespace's tid.
+#[map]
+pub static IN_RECLAIM: HashMap<u32, u32> =
+    HashMap::with_max_entries(RECLAIM_ENTRIES, BPF_F_NO_PREALLOC);
+
+/// Where this map's own element lies tells where each CPU's memory lies; it holds that, once known.
+#[map]
+pub static ANCHOR: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Which address space is counted, and which was found: see `mm_slot`.
+#[map]
+pub static MM_SLOTS: Array<u64> = Array::with_max_entries(2, 0);
 
 /// The only target, or 0 where there are several: then they are all in `TARGETS`.
 #[unsafe(no_mangle)]
@@ -52,3 +78,25 @@ pub static TASK_SIGNAL: Global<u32> = Global::new(0);
 pub static SIGNAL_LIVE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TASK_EXIT_CODE: Global<u32> = Global::new(0);
+
+/// What counting resident pages takes (Linux 6.2 and newer).
+#[unsafe(no_mangle)]
+pub static TASK_MM: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static MM_USERS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static MM_RSS_STAT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static COUNTER_COUNT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static COUNTER_COUNTERS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static ARRAY_PPTRS: Global<u32> = Global::new(0);
+
+/// How many CPUs there may ever be.
+#[unsafe(no_mangle)]
+pub static CPUS: Global<u32> = Global::new(0);
+
+/// Non-zero: what every call releases and every fault populates is counted too.
+#[unsafe(no_mangle)]
+pub static EXACT_BYTES: Global<u32> = Global::new(0);

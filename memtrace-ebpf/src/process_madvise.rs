@@ -1,7 +1,7 @@
 //! process_madvise: its ranges lie in a user array, and each becomes one record.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use memtrace_ebpf::{CallRecord, MAX_RANGES, Pending, call, call_flag, kind};
+use memtrace_ebpf::{CallRecord, MAX_RANGES, NOT_MEASURED, Pending, call, call_flag, kind};
 
 use crate::{
     calls::next_epoch,
@@ -94,6 +94,12 @@ fn emit(
             epoch,
             ret,
             args,
+            // Of the whole call: told once.
+            released_pages: match args[4] as u32 {
+                0 => pending.released_pages,
+                _ if pending.released_pages == NOT_MEASURED => NOT_MEASURED,
+                _ => 0,
+            },
         },
     );
 }

@@ -189,6 +189,16 @@ pub struct KernelArgs {
     /// Where page faults are taken from, instead of from the first of these that works
     #[arg(long, global = true, value_name = "SOURCE", value_enum)]
     pub fault_source: Option<FaultSource>,
+
+    /// Do not count what the kernel takes of lazily freed memory. The count is on only while a
+    /// traced process has some; meanwhile it costs every process a little on each change of its RSS
+    #[arg(long, global = true, conflicts_with = "exact_bytes")]
+    pub no_reclaim_tracking: bool,
+
+    /// Measure what every call releases and every fault populates, where the default derives it
+    /// from the pages seen populated. Costs more, on every process
+    #[arg(long, global = true)]
+    pub exact_bytes: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -1,4 +1,4 @@
-//! The clock that the kernel side stamps with.
+//! The clock that the kernel side stamps with, and the one that tells what something costs us.
 
 /// CLOCK_MONOTONIC in nanoseconds: what bpf_ktime_get_ns reads (kernel/time/timekeeping.c).
 pub fn now_ns() -> u64 {
@@ -8,5 +8,16 @@ pub fn now_ns() -> u64 {
     };
     // SAFETY: the pointer is to a timespec of ours; this clock is always there, so the call can't fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// CPU time of the current thread in nanoseconds: CLOCK_THREAD_CPUTIME_ID.
+pub fn thread_cpu_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: as above.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

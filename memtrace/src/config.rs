@@ -64,6 +64,10 @@ pub struct Config {
     pub ringbuf_bytes: u32,
     /// `None`: the first that works.
     pub fault_source: Option<FaultSource>,
+    /// Count what the kernel takes of what is lazily free.
+    pub reclaim_tracking: bool,
+    /// Count what every call releases and every fault populates.
+    pub exact_bytes: bool,
     /// How often -v was given.
     pub verbose: u8,
     /// What was understood differently from what was typed, for -v.
@@ -220,6 +224,8 @@ impl Action {
             report,
             ringbuf_bytes: ringbuf(kernel.ringbuf_size, page_bytes(), &mut notes)?,
             fault_source: kernel.fault_source.map(fault_source),
+            reclaim_tracking: !kernel.no_reclaim_tracking,
+            exact_bytes: kernel.exact_bytes,
             verbose: shown.verbose,
             notes,
         }))

@@ -3,11 +3,13 @@
 use std::fmt;
 
 use memtrace_ebpf::{
-    CallRecord, FaultHead, Head, LifeRecord, call, call_flag, fault_bits, group, kind, life,
+    CallRecord, FaultHead, Head, LifeRecord, NOT_MEASURED, PopulatedRecord, call, call_flag,
+    fault_bits, group, kind, life, populated,
 };
 
 use crate::ledger::advice::Advice;
-use crate::ledger::event::{Access, Call, Fault, Op};
+use crate::ledger::event::{Access, Call, Fault, Op, Populated};
+use crate::ledger::space::PAGE;
 
 /// One thing that a record tells. What only /proc can add (whose pidfd, which file) is not in it yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +20,7 @@ pub enum Record {
         /// process_madvise: the pidfd as passed, to be resolved while it is open.
         pidfd: Option<i32>,
     },
+    Populated(Populated),
     Fork {
         at_ns: u64,
         parent_pid: u32,
@@ -51,6 +54,7 @@ pub struct Delivered {
     pub faults: u64,
     pub calls: u64,
     pub lives: u64,
+    pub populated: u64,
 }
 
 /// Bytes that are no record: the stream can't be read beyond them.
@@ -104,6 +108,22 @@ pub fn decode(
                 take(call_record(&record).ok_or(bad)?);
                 size_of::<CallRecord>()
             }
+            kind::POPULATED => {
+                let record: PopulatedRecord = read(rest).ok_or(bad)?;
+                delivered.populated += 1;
+                take(Record::Populated(Populated {
+                    at_ns: record.time_ns,
+                    pid: record.head.pid,
+                    tid: record.head.tid,
+                    bytes: pages_bytes(record.pages),
+                    in_user_fault: match record.head.detail {
+                        populated::IN_USER_FAULT => true,
+                        populated::IN_SYSCALL => false,
+                        _ => return Err(bad),
+                    },
+                }));
+                size_of::<PopulatedRecord>()
+            }
             kind::LIFE => {
                 let record: LifeRecord = read(rest).ok_or(bad)?;
                 delivered.lives += 1;
@@ -129,6 +149,7 @@ impl Plain for Head {}
 impl Plain for FaultHead {}
 impl Plain for CallRecord {}
 impl Plain for LifeRecord {}
+impl Plain for PopulatedRecord {}
 impl Plain for u64 {}
 
 fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
@@ -136,6 +157,11 @@ fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
     // SAFETY: there are as many bytes as T has, T is made of integers only, and the read does
     // not ask for alignment.
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The kernel counts base pages, whatever folios they are in.
+fn pages_bytes(pages: u64) -> u64 {
+    pages.saturating_mul(PAGE)
 }
 
 fn fault(record: &FaultHead, entry: u64) -> Fault {
@@ -214,6 +240,8 @@ fn call_record(record: &CallRecord) -> Option<Record> {
             exit_ns: record.exit_ns.max(record.enter_ns),
             ret: (flags & call_flag::NO_EXIT == 0).then_some(record.ret),
             op,
+            released_bytes: (record.released_pages != NOT_MEASURED)
+                .then(|| pages_bytes(record.released_pages)),
         },
         pidfd,
     })

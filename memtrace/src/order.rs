@@ -28,7 +28,11 @@ impl Reorder {
         // What is read from /proc is stamped with the event that it explains, and is no record.
         let is_record = !matches!(
             event,
-            Event::Mappings(_) | Event::Folios(_) | Event::Sample(_)
+            Event::Mappings(_)
+                | Event::Folios(_)
+                | Event::Sample(_)
+                | Event::Taken(_)
+                | Event::Measuring(_)
         );
         if at_ns < self.given_ns && is_record {
             self.late += 1;

@@ -12,3 +12,7 @@ unsafe impl aya::Pod for Wire<memtrace_ebpf::Control> {}
 unsafe impl aya::Pod for Wire<memtrace_ebpf::Counters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Wire<memtrace_ebpf::Pending> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Wire<memtrace_ebpf::MmCpu> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Wire<memtrace_ebpf::MmShared> {}

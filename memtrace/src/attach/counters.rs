@@ -19,6 +19,8 @@ pub struct Counts {
     pub calls_lost: u64,
     pub lives_seen: u64,
     pub lives_lost: u64,
+    pub populated_seen: u64,
+    pub populated_lost: u64,
     /// Calls whose arguments are lost because too many threads were in calls at once.
     pub join_overflow: u64,
     /// Calls whose exit was not seen.
@@ -57,6 +59,8 @@ impl Counters {
             sum.calls_lost += cpu.calls_lost;
             sum.lives_seen += cpu.lives_seen;
             sum.lives_lost += cpu.lives_lost;
+            sum.populated_seen += cpu.populated_seen;
+            sum.populated_lost += cpu.populated_lost;
             sum.join_overflow += cpu.join_overflow;
             sum.calls_missed += cpu.calls_missed;
             sum.targets_overflow += cpu.targets_overflow;

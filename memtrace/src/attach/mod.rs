@@ -2,6 +2,7 @@
 
 mod counters;
 mod programs;
+mod resident;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ use crate::kernel::{Kernel, Version, memlock};
 use crate::pod::Wire;
 use crate::proc::namespace;
 pub use counters::Counts;
+pub use resident::{MmId, Tally};
 
 /// The committed object: `cargo xtask build-ebpf` makes it.
 static OBJECT: &[u8] =
@@ -65,6 +67,8 @@ pub struct Options {
     pub ringbuf_bytes: u32,
     /// How much the kernel side says of rare events: 0 for nothing, 5 for all (aya_log's levels).
     pub log_level: u8,
+    /// Count what every call releases and every fault populates.
+    pub exact_bytes: bool,
 }
 
 /// Programs that are attached, until this is dropped or told to [`stop`](Attached::stop).
@@ -75,6 +79,7 @@ pub struct Attached {
     pub passed_over: Vec<(FaultSource, String)>,
     control: Array<MapData, Wire<Control>>,
     counters: counters::Counters,
+    resident: resident::Resident,
 }
 
 /// The ends of the maps that the ring's reader works on.
@@ -130,7 +135,7 @@ fn in_sight_of_tracefs<T: Send>(f: impl FnOnce() -> anyhow::Result<T> + Send) ->
 
 fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     programs::check_formats()?;
-    let mut ebpf = load(options)?;
+    let (mut ebpf, uncounted) = load(options)?;
     let mut take = |name: &str| {
         ebpf.take_map(name)
             .with_context(|| format!("the eBPF object has no map {name}"))
@@ -140,6 +145,7 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     let mut control: Array<_, Wire<Control>> = Array::try_from(take("CONTROL")?)?;
     let mut targets: HashMap<_, u32, u32> = HashMap::try_from(take("TARGETS")?)?;
     let counters = counters::Counters::new(take("COUNTERS")?)?;
+    let resident = resident::Resident::new(&mut ebpf, uncounted)?;
 
     if options.pids.len() > 1 {
         for pid in &options.pids {
@@ -164,6 +170,7 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
         passed_over,
         control,
         counters,
+        resident,
     };
     Ok((attached, RingEnds { ring, pending }))
 }
@@ -182,15 +189,41 @@ impl Attached {
         self.counters.read(&self.ebpf)
     }
 
+    /// Begins to count the resident pages of a process's address space.
+    ///
+    /// # Errors
+    /// One sentence on why they can't be counted here.
+    pub fn count_pages(&mut self, pid: u32) -> anyhow::Result<MmId> {
+        self.resident.count(&mut self.ebpf, pid)
+    }
+
+    /// What was counted of it so far.
+    pub fn tally(&self, mm: MmId) -> Option<Tally> {
+        self.resident.tally(mm)
+    }
+
+    /// Counts it no longer; its programs are taken off after the last.
+    ///
+    /// # Errors
+    /// When the kernel does not let the maps be written.
+    pub fn forget_pages(&mut self, mm: MmId) -> anyhow::Result<()> {
+        self.resident.forget(&mut self.ebpf, mm)
+    }
+
+    /// Why pages can't be counted here; None where they can, as far as is known.
+    pub fn uncountable(&self) -> Option<&str> {
+        self.resident.unsupported()
+    }
+
     /// Stops recording. On return no program records any more, so that what the ring and the
     /// counters hold is final. The programs are taken off when the result is dropped.
     ///
     /// # Errors
     /// When the kernel does not let the control map be written.
     pub fn stop(mut self) -> anyhow::Result<Stopped> {
+        // All stop at once by the flag: detaching takes milliseconds, one after the other.
         let mut control = self.control.get(&0, 0).context("the control map")?.0;
         control.stopped = 1;
-        // All stop at once by the flag: detaching takes milliseconds, one after the other.
         self.control
             .set(0, Wire(control), 0)
             .context("the control map")?;
@@ -210,6 +243,11 @@ impl Stopped {
     pub fn counts(&self) -> anyhow::Result<Counts> {
         self.0.counts()
     }
+
+    /// What was counted can still be read.
+    pub fn kernel(&mut self) -> &mut Attached {
+        &mut self.0
+    }
 }
 
 /// Waits until every program that runs at this moment has ended.
@@ -224,7 +262,9 @@ fn grace_period() {
 }
 
 /// Loads the object with its globals set.
-fn load(options: &Options) -> anyhow::Result<Ebpf> {
+///
+/// Beside it, why resident pages can't be counted here, where they can't.
+fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
     let newtask = read_format("task", "task_newtask")
         .context("cannot read the format of the tracepoint task:task_newtask")?;
     let offset = |name: &str| {
@@ -239,11 +279,21 @@ fn load(options: &Options) -> anyhow::Result<Ebpf> {
         ("signal_struct", "live"),
         ("task_struct", "exit_code"),
     ];
+    let types = KernelTypes::of_kernel();
     // Without BTF the kernel side can't tell a process's last thread, and says so.
-    let offsets = KernelTypes::of_kernel().map_or_else(
+    let offsets = types.as_ref().map_or_else(
         |_| vec![None; members.len()],
         |types| types.member_offsets(&members),
     );
+    let (resident, uncounted) = match types
+        .map_err(|error| format!("the kernel's BTF can't be read: {error}"))
+        .and_then(|types| resident::Offsets::of(&types))
+    {
+        Ok(offsets) => (offsets, None),
+        Err(why) => (resident::Offsets::default(), Some(why)),
+    };
+    let cpus = aya::util::nr_cpus().map_or(0, |cpus| cpus as u32);
+    let exact_bytes = u32::from(options.exact_bytes);
     let [task_signal, signal_live, task_exit_code] =
         std::array::from_fn(|i| offsets.get(i).copied().flatten().unwrap_or(0));
     let namespace = namespace::own().context("cannot tell this process's pid namespace")?;
@@ -269,10 +319,19 @@ fn load(options: &Options) -> anyhow::Result<Ebpf> {
         .override_global("TASK_SIGNAL", &task_signal, true)
         .override_global("SIGNAL_LIVE", &signal_live, true)
         .override_global("TASK_EXIT_CODE", &task_exit_code, true)
+        .override_global("TASK_MM", &resident.task_mm, true)
+        .override_global("MM_USERS", &resident.mm_users, true)
+        .override_global("MM_RSS_STAT", &resident.mm_rss_stat, true)
+        .override_global("COUNTER_COUNT", &resident.counter_count, true)
+        .override_global("COUNTER_COUNTERS", &resident.counter_counters, true)
+        .override_global("ARRAY_PPTRS", &resident.array_pptrs, true)
+        .override_global("CPUS", &cpus, true)
+        .override_global("EXACT_BYTES", &exact_bytes, true)
         .override_global("AYA_LOG_LEVEL", &options.log_level, true);
-    loader
+    let ebpf = loader
         .load(OBJECT)
-        .map_err(|error| anyhow!(explain_load_error("cannot load the eBPF object", &error)))
+        .map_err(|error| anyhow!(explain_load_error("cannot load the eBPF object", &error)))?;
+    Ok((ebpf, uncounted))
 }
 
 /// Attaches to page faults by the first rung that works, or by the one that is asked for.
@@ -309,6 +368,7 @@ pub fn try_fault_sources() -> Vec<(&'static str, Result<(), String>)> {
         fault_source: None,
         ringbuf_bytes: 64 * 1024,
         log_level: 0,
+        exact_bytes: false,
     };
     let explain = |error: anyhow::Error| format!("{error:#}");
     // With everything else, once: without the calls and the lifecycle no source is of use.
@@ -317,7 +377,7 @@ pub fn try_fault_sources() -> Vec<(&'static str, Result<(), String>)> {
         .into_iter()
         .map(|source| {
             let alone = || {
-                let mut ebpf = load(&options)?;
+                let (mut ebpf, _) = load(&options)?;
                 attach_faults(&mut ebpf, Some(source)).map(drop)
             };
             let result = whole

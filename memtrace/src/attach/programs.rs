@@ -94,12 +94,13 @@ pub fn attach_fault_source(
                 attached(
                     hook,
                     program.load(hook, btf).and_then(|()| program.attach()),
-                )?;
+                )
+                .map(drop)?;
             }
             FaultSource::RawTp => {
                 let name = format!("fault_{side}_raw");
                 let program: &mut RawTracePoint = program(ebpf, &name)?;
-                attached(hook, program.load().and_then(|()| program.attach(hook)))?;
+                attached(hook, program.load().and_then(|()| program.attach(hook))).map(drop)?;
             }
             FaultSource::Tracepoint => {
                 check_fault_format(hook)?;
@@ -139,10 +140,10 @@ fn attach_classic(
     let done = program
         .load()
         .and_then(|()| program.attach(category, tracepoint));
-    attached(&format!("{category}:{tracepoint}"), done)
+    attached(&format!("{category}:{tracepoint}"), done).map(drop)
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
+pub fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
 where
     &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
@@ -152,13 +153,12 @@ where
     Ok(program.try_into()?)
 }
 
-/// Keeps the link in its program, or explains why there is none.
-fn attached<T>(hook: &str, result: Result<T, ProgramError>) -> anyhow::Result<()> {
-    match result {
-        Ok(_) => Ok(()),
-        Err(error) => Err(anyhow!(explain_load_error(
+/// What loading or attaching gave, or why it could not be.
+pub fn attached<T>(hook: &str, result: Result<T, ProgramError>) -> anyhow::Result<T> {
+    result.map_err(|error| {
+        anyhow!(explain_load_error(
             &format!("cannot attach to {hook}"),
             &error
-        ))),
-    }
+        ))
+    })
 }

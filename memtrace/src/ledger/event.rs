@@ -21,6 +21,9 @@ pub enum Event {
     /// The moment it came back.
     Leave(Arc<Call>),
     Fault(Fault),
+    Populated(Populated),
+    Measuring(Measuring),
+    Taken(Taken),
     Sample(Sample),
     /// Running totals of what could not be delivered.
     Lost(Lost),
@@ -39,6 +42,9 @@ impl Event {
             Self::Enter(call) => call.enter_ns,
             Self::Leave(call) => call.exit_ns,
             Self::Fault(e) => e.at_ns,
+            Self::Populated(e) => e.at_ns,
+            Self::Measuring(e) => e.at_ns,
+            Self::Taken(e) => e.at_ns,
             Self::Sample(e) => e.at_ns,
             Self::Lost(e) => e.at_ns,
         }
@@ -151,6 +157,8 @@ pub struct Call {
     /// A negative errno on failure; None where the thread died inside the call.
     pub ret: Option<i64>,
     pub op: Op,
+    /// What the kernel counted as gone from the address space by this call, where it was asked to.
+    pub released_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,20 +280,87 @@ pub struct Fault {
     pub by_kernel: bool,
 }
 
-/// RSS as /proc showed it.
+/// Memory that came by a thread's own doing, as the kernel counted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Populated {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub tid: u32,
+    pub bytes: u64,
+    /// In a fault from user mode; otherwise somewhere in a system call.
+    pub in_user_fault: bool,
+}
+
+/// From here on the kernel's own count says what calls release and faults populate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measuring {
+    pub at_ns: u64,
+    pub pid: u32,
+}
+
+/// What the kernel took of an address space by itself, so far: running totals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    pub at_ns: u64,
+    pub pid: u32,
+    /// Anonymous memory that reclaim dropped and did not write to swap: what was lazily free.
+    pub dropped_bytes: u64,
+    /// Anonymous memory that went to swap.
+    pub swapped_bytes: u64,
+    /// Memory that others added to it (khugepaged, say); counted with `--exact-bytes` only.
+    pub added_bytes: u64,
+    /// The most that may have been taken before anyone counted: what the whole machine lost in
+    /// that time. 0 says that `dropped_bytes` is all.
+    pub uncounted_bytes: u64,
+}
+
+/// RSS as /proc showed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     pub at_ns: u64,
     pub pid: u32,
     pub rss_bytes: u64,
-    /// LazyFree of smaps_rollup and the Rss of that same read, where it was read.
-    pub lazyfree: Option<LazySample>,
+    pub virtual_bytes: Option<u64>,
+    /// What smaps_rollup showed, where it was read.
+    pub rollup: Option<Rollup>,
+    pub cgroup: Option<Cgroup>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LazySample {
-    pub lazyfree_bytes: u64,
+/// One look at smaps_rollup (fs/proc/task_mmu.c:show_smaps_rollup), in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rollup {
+    pub at_ns: u64,
     pub rss_bytes: u64,
+    pub lazyfree_bytes: u64,
+    pub pss_bytes: u64,
+    pub swap_bytes: u64,
+    pub anonymous_bytes: u64,
+    pub anon_huge_bytes: u64,
+    /// By how much `lazyfree_bytes` may be too small: what CPUs hold back before it counts.
+    pub lazyfree_error_bytes: u64,
+    /// What the look cost, in CPU time of ours.
+    pub cost_ns: u64,
+}
+
+/// What the memory cgroup of a process says, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// 1 or 2.
+    pub version: u8,
+    /// As /proc/PID/cgroup shows it. Not escaped.
+    pub path: String,
+    pub usage_bytes: u64,
+    /// Page cache, and lazily freed memory, that reclaim takes first.
+    pub inactive_file_bytes: u64,
+    /// None: no limit.
+    pub limit_bytes: Option<u64>,
+}
+
+impl Cgroup {
+    /// What Kubernetes and cAdvisor call the working set.
+    pub fn working_set_bytes(&self) -> u64 {
+        self.usage_bytes.saturating_sub(self.inactive_file_bytes)
+    }
 }
 
 /// Running totals of records that did not reach userspace.
@@ -295,4 +370,6 @@ pub struct Lost {
     pub calls: u64,
     pub faults: u64,
     pub lifecycle: u64,
+    /// Of [`Populated`].
+    pub populated: u64,
 }

@@ -1,14 +1,17 @@
 //! The ledger of one address space: applies calls and faults to it and keeps its totals.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::advice::Advice;
 use super::applied::{self, Applied, page_range};
 use super::classify::{Classified, classify};
-use super::event::{Call, Fault, Folios, Mapping, Mappings, Op, Sample};
+use super::event::{Call, Fault, Folios, Mapping, Mappings, Op, Populated, Sample, Taken};
+use super::lazy::{self, Lazy};
 use super::pages::{Page, Release, Source};
 use super::space::{FolioBytes, Lifted, Space, Vma};
-use super::totals::{ReleaseTotals, RssHistory, Totals};
+use super::states::Found;
+use super::totals::{Basis, FaultClass, ReleaseTotals, Released, RssHistory, Totals};
 
 const MAP_FIXED: u32 = 0x10;
 
@@ -37,10 +40,23 @@ pub struct Mm {
     pub exit: Option<i32>,
     pub totals: Totals,
     pub rss: RssHistory,
+    lazy: Lazy,
+    ended: bool,
     /// True once its mappings were read: without them most faults have no class.
     pub mappings_known: bool,
     pub(super) space: Space,
     in_flight: Vec<InFlight>,
+    /// With `--exact-bytes`: the last fault of each thread, whose bytes are still to come.
+    measured: Option<HashMap<u32, LastFault>>,
+}
+
+/// A fault whose bytes the kernel will tell.
+#[derive(Clone, Copy, Debug)]
+struct LastFault {
+    class: FaultClass,
+    release: Option<Release>,
+    /// It was the kernel's own, in a system call, and has brought nothing yet.
+    by_kernel: bool,
 }
 
 impl Mm {
@@ -54,16 +70,33 @@ impl Mm {
             exit: None,
             totals: Totals::default(),
             rss: RssHistory::default(),
+            lazy: Lazy::default(),
+            ended: false,
             mappings_known: false,
             space: Space::default(),
             in_flight: Vec::new(),
+            measured: None,
         }
+    }
+
+    /// The address space of a process that has just exec'd: nothing was done to it before.
+    pub(super) fn fresh(pid: u32, image: u32, comm: String, start_ns: u64) -> Self {
+        let mut new = Self::new(pid, image, comm, start_ns);
+        new.lazy.before_bytes = Some(0);
+        new
     }
 
     /// The ledger of a forked child: its own totals over a copy of the ranges.
     pub(super) fn fork(&self, pid: u32, at_ns: u64) -> Self {
+        let space = self.space.fork();
         Self {
-            space: self.space.fork(),
+            lazy: Lazy {
+                // What the parent had when its own trace began goes for the child as well.
+                before_bytes: self.lazy.before_bytes,
+                inherited_bytes: space.lazy_bytes(),
+                ..Lazy::default()
+            },
+            space,
             mappings_known: self.mappings_known,
             ..Self::new(pid, 0, self.comm.clone(), at_ns)
         }
@@ -72,9 +105,18 @@ impl Mm {
     /// Nobody works on it any more: only its totals are wanted now, and the ranges may be many.
     pub(super) fn end(&mut self, at_ns: u64, exit: Option<i32>) {
         self.end_ns = Some(at_ns);
+        self.ended = true;
         self.exit = exit;
+        self.lazy.ended_bytes = self.space.lazy_bytes();
+        self.lazy.dropped_bytes += self.lazy.ended_bytes;
+        self.measured = None;
         self.space = Space::default();
         self.in_flight = Vec::new();
+    }
+
+    /// True once nobody works on it any more; not for one that was left alive.
+    pub fn ended(&self) -> bool {
+        self.ended
     }
 
     /// The mapping at `addr`.
@@ -109,11 +151,90 @@ impl Mm {
         rss.last_bytes = Some(sample.rss_bytes);
         rss.last_at_ns = Some(sample.at_ns);
         rss.peak_bytes = rss.peak_bytes.max(Some(sample.rss_bytes));
-        if let Some(lazy) = sample.lazyfree {
-            rss.lazyfree_bytes = Some(lazy.lazyfree_bytes);
-            rss.effective_bytes = Some(lazy.rss_bytes.saturating_sub(lazy.lazyfree_bytes));
-            rss.lazyfree_at_ns = Some(sample.at_ns);
+        rss.trend.push(sample.at_ns, sample.rss_bytes);
+        rss.virtual_bytes = sample.virtual_bytes.or(rss.virtual_bytes);
+        if let Some(rollup) = sample.rollup {
+            let lazy = &mut self.lazy;
+            if rss.first_rollup.is_none() && lazy.last_marked_ns.is_none() {
+                lazy.before_bytes.get_or_insert(rollup.lazyfree_bytes);
+            }
+            lazy.look(&rollup);
+            rss.first_rollup.get_or_insert(rollup);
+            rss.last_rollup = Some(rollup);
+            rss.rollups += 1;
         }
+        if sample.cgroup.is_some() {
+            rss.cgroup.clone_from(&sample.cgroup);
+        }
+    }
+
+    /// The balance of MADV_FREE.
+    pub fn lazy(&self) -> Lazy {
+        Lazy {
+            outstanding_bytes: self.space.lazy_bytes(),
+            ..self.lazy
+        }
+    }
+
+    /// True unless it is certain that nothing of it is lazily free.
+    pub fn may_have_lazy(&self) -> bool {
+        let seen = self.rss.lazyfree_bytes().is_some_and(|bytes| bytes > 0);
+        seen || self.space.lazy_bytes() > 0 || self.lazy_unseen()
+    }
+
+    /// True if a look at smaps could tell something new of what is lazily free.
+    pub fn lazy_may_change(&self) -> bool {
+        self.rss.lazyfree_bytes().is_some_and(|bytes| bytes > 0) || self.lazy_unseen()
+    }
+
+    /// True if something was marked since the last look, or nobody ever looked.
+    pub fn lazy_unseen(&self) -> bool {
+        let looked_ns = self.rss.last_rollup.map(|rollup| rollup.at_ns);
+        match (self.lazy.last_marked_ns, looked_ns) {
+            (Some(marked), Some(looked)) => marked >= looked,
+            (Some(_), None) => true,
+            (None, _) => self.lazy.inherited_bytes > 0 && looked_ns.is_none(),
+        }
+    }
+
+    /// Since when something may have been lazily free: from the start, where it was before.
+    pub fn lazy_since_ns(&self) -> Option<u64> {
+        let before = self.lazy.before_bytes != Some(0) || self.lazy.inherited_bytes > 0;
+        if before {
+            return Some(self.start_ns);
+        }
+        self.lazy.since_ns
+    }
+
+    pub(super) fn taken(&mut self, taken: &Taken) {
+        self.lazy.taken = Some(*taken);
+    }
+
+    /// Begins to take bytes from the kernel's count.
+    pub(super) fn measure(&mut self) {
+        self.measured.get_or_insert_default();
+        self.totals.unfaulted_bytes.get_or_insert(0);
+    }
+
+    /// Adds what a fault brought, or notes that it came without one.
+    pub(super) fn populated(&mut self, event: &Populated) {
+        let Some(faults) = &mut self.measured else {
+            return;
+        };
+        let fault = faults
+            .get_mut(&event.tid)
+            .filter(|fault| event.in_user_fault != fault.by_kernel);
+        let Some(fault) = fault else {
+            *self.totals.unfaulted_bytes.get_or_insert(0) += event.bytes;
+            return;
+        };
+        let LastFault { class, release, .. } = *fault;
+        // What else a system call brings afterwards is no fault's.
+        if fault.by_kernel {
+            faults.remove(&event.tid);
+        }
+        self.totals.faults.class_mut(class).bytes += event.bytes;
+        self.refaulted(release, event.bytes);
     }
 
     pub(super) fn fault(&mut self, fault: &Fault) -> Classified {
@@ -129,6 +250,21 @@ impl Mm {
             }
         }
         let mut was = classify(&self.space, fault, &sources);
+        if let Some(faults) = &mut self.measured {
+            // A copy replaces a page and adds none: what it is known by stays.
+            if was.class == FaultClass::Cow {
+                faults.remove(&fault.tid);
+            } else {
+                was.bytes = 0;
+                was.basis = Basis::Measured;
+                let last = LastFault {
+                    class: was.class,
+                    release: was.release,
+                    by_kernel: fault.by_kernel,
+                };
+                faults.insert(fault.tid, last);
+            }
+        }
         // Whether it hit the old mapping or the new one can't be told.
         was.ambiguous |= unmapping;
         self.count(fault, &was);
@@ -158,17 +294,30 @@ impl Mm {
         if let Some(Release {
             source: Source::Advice(advice),
             at_ns,
-            inherited,
+            ..
         }) = was.release
         {
             let totals = self.totals.of_advice(advice);
             totals.refaults += new;
-            totals.refaulted_bytes += was.bytes;
-            if inherited {
-                totals.inherited_refaulted_bytes += was.bytes;
-            }
             if !was.zero_page_write {
                 totals.ages.record(fault.at_ns.saturating_sub(at_ns));
+            }
+        }
+        self.refaulted(was.release, was.bytes);
+    }
+
+    /// Counts bytes that came back after they were given back.
+    fn refaulted(&mut self, release: Option<Release>, bytes: u64) {
+        if let Some(Release {
+            source: Source::Advice(advice),
+            inherited,
+            ..
+        }) = release
+        {
+            let totals = self.totals.of_advice(advice);
+            totals.refaulted_bytes += bytes;
+            if inherited {
+                totals.inherited_refaulted_bytes += bytes;
             }
         }
     }
@@ -206,8 +355,11 @@ impl Mm {
                 if let Some(range) = page_range(*addr, *len) {
                     if done {
                         add(&mut totals.requested_bytes, range.end - range.start);
-                        self.end_mappings(call, vec![range]);
+                        let found = self.end_mappings(call, vec![range]);
+                        let released = self.released(call, found);
+                        count_released(&mut self.totals.unmap.munmap, released);
                     } else if call.ret.is_none() {
+                        totals.released = None;
                         self.space.make_unknown(range);
                     }
                 }
@@ -283,6 +435,18 @@ impl Mm {
         }
     }
 
+    /// What a call released that drops pages at once: counted by the kernel, or what is known of
+    /// the pages; None where the mappings are not known.
+    pub(super) fn released(&self, call: &Call, found: Found) -> Option<Released> {
+        match call.released_bytes {
+            Some(bytes) if self.measured.is_some() => Some(Released {
+                bytes,
+                basis: Basis::Measured,
+            }),
+            _ => self.mappings_known.then(|| lazy::dropped(found)),
+        }
+    }
+
     fn count_advice(&mut self, advice: Advice, applied: &Applied, first_range: bool) {
         let totals = self.totals.of_advice(advice);
         count_call(totals, applied, first_range);
@@ -299,11 +463,36 @@ impl Mm {
             at_ns: call.enter_ns,
             inherited: false,
         };
+        let mut found = Found::default();
         for range in &applied.ranges {
-            self.space.release(range.clone(), release);
+            found += self.space.release(range.clone(), release);
         }
         let mut ranges = applied.ranges;
+        let released = if advice == Advice::FREE {
+            // What this call marked is in the sum already.
+            if self.space.lazy_bytes() == found.populated + found.perhaps {
+                self.lazy.since_ns = None;
+            }
+            self.lazy.mark(found, call.enter_ns, call.exit_ns);
+            self.mappings_known.then(|| lazy::marked(found))
+        } else if source.is_zap() {
+            self.lazy.drop(found);
+            self.released(call, found)
+        } else {
+            // Offered to the kernel; what it takes is not known by the call.
+            None
+        };
+        if applied.unknown.is_none() {
+            count_released(self.totals.of_advice(advice), released);
+        }
         if let Some(unknown) = applied.unknown {
+            // What of it went is not known, and so the sum is not.
+            self.totals.of_advice(advice).released = None;
+            let found = self.space.found(unknown.clone());
+            self.lazy.drop(Found {
+                lazy: found.lazy,
+                ..Found::default()
+            });
             self.space.make_unknown(unknown.clone());
             ranges.push(unknown);
         }
@@ -381,6 +570,15 @@ fn count_call(totals: &mut ReleaseTotals, applied: &Applied, first_range: bool) 
     }
     totals.partial += u64::from(applied.partial);
     add(&mut totals.requested_bytes, applied.bytes());
+}
+
+/// Adds to what calls of one kind released; once a part of the sum is unknown, it all is.
+fn count_released(totals: &mut ReleaseTotals, released: Option<Released>) {
+    totals.released = match (totals.released, released) {
+        (Some(sum), Some(one)) => Some(sum.plus(one)),
+        (None, Some(one)) if totals.calls <= 1 => Some(one),
+        _ => None,
+    };
 }
 
 /// A sum of requests can pass 2^64: a loop over 64 TiB of nothing does it in seconds.

@@ -9,11 +9,14 @@ pub mod advice;
 mod applied;
 mod classify;
 pub mod event;
+pub mod lazy;
 mod mm;
 mod pages;
 mod ranges;
-mod space;
+pub mod space;
+mod states;
 pub mod totals;
+pub mod trend;
 
 use std::collections::HashMap;
 
@@ -74,6 +77,21 @@ impl Ledger {
             Event::Folios(folios) => {
                 if let Some(mm) = self.mm_mut(folios.pid) {
                     mm.folios(folios);
+                }
+            }
+            Event::Populated(populated) => {
+                if let Some(mm) = self.mm_mut(populated.pid) {
+                    mm.populated(populated);
+                }
+            }
+            Event::Measuring(measuring) => {
+                if let Some(mm) = self.mm_mut(measuring.pid) {
+                    mm.measure();
+                }
+            }
+            Event::Taken(taken) => {
+                if let Some(mm) = self.mm_mut(taken.pid) {
+                    mm.taken(taken);
                 }
             }
             Event::Sample(sample) => {
@@ -195,7 +213,7 @@ impl Ledger {
         if exec.followed {
             // A process that we launched begins with its first exec.
             let image = before.image + u32::from(before.mm.is_some());
-            let mm = self.add(Mm::new(exec.pid, image, exec.comm.clone(), exec.at_ns));
+            let mm = self.add(Mm::fresh(exec.pid, image, exec.comm.clone(), exec.at_ns));
             let process = Process {
                 mm: Some(mm),
                 image,

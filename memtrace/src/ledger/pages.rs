@@ -28,6 +28,11 @@ impl Page {
     pub const POPULATED: Self = Self::Populated {
         perhaps_taken: None,
     };
+
+    /// Marked by MADV_FREE, and not seen to be gone since.
+    pub fn is_lazy(&self) -> bool {
+        matches!(self, Self::Released(release) if release.source == Source::Advice(Advice::FREE))
+    }
 }
 
 /// Who gave a page back.
@@ -57,7 +62,7 @@ impl Source {
     }
 
     /// True where the page leaves the page table at once; FREE and PAGEOUT only offer it.
-    fn is_zap(self) -> bool {
+    pub fn is_zap(self) -> bool {
         !matches!(self, Self::Advice(Advice::FREE | Advice::PAGEOUT))
     }
 }

@@ -110,11 +110,15 @@ impl<V: Clone + PartialEq> RangeMap<V> {
     }
 
     /// Replaces the value of every run in `range` by what `change` makes of it; None takes it out.
-    pub fn change(&mut self, range: Range<u64>, mut change: impl FnMut(&V) -> Option<V>) {
+    pub fn change(
+        &mut self,
+        range: Range<u64>,
+        mut change: impl FnMut(&Range<u64>, &V) -> Option<V>,
+    ) {
         let changed: Vec<_> = self
             .within(range)
             .filter_map(|(run, value)| {
-                let new = change(value);
+                let new = change(&run, value);
                 (new.as_ref() != Some(value)).then_some((run, new))
             })
             .collect();
@@ -206,7 +210,7 @@ mod tests {
                     Step::Bump(a, b) => {
                         // 2 becomes nothing, so that taking out is covered too.
                         let bump = |v: &u8| (*v < 2).then_some(v + 1);
-                        map.change(a..b, bump);
+                        map.change(a..b, |_, value| bump(value));
                         for cell in &mut cells[a as usize..b as usize] {
                             *cell = cell.as_ref().and_then(bump);
                         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::event::{Mapping, MappingKind};
 use super::pages::{Page, Release};
 use super::ranges::RangeMap;
+use super::states::{Found, States};
 
 /// The smallest page of the architectures that have the tracepoints.
 pub const PAGE: u64 = 4096;
@@ -89,7 +90,7 @@ impl FolioBytes {
 #[derive(Clone, Debug, Default)]
 pub struct Space {
     vmas: RangeMap<Vma>,
-    pages: RangeMap<Page>,
+    pages: States,
     pub folios: FolioBytes,
     /// The program break, where known.
     pub brk: Option<u64>,
@@ -141,8 +142,8 @@ impl Space {
 
     /// The state of the page at `addr`; None where it was never touched.
     pub fn page_at(&self, addr: u64) -> Option<Page> {
-        if let Some((_, page)) = self.pages.get(addr) {
-            return Some(*page);
+        if let Some(page) = self.pages.get(addr) {
+            return Some(page);
         }
         match self.vma_at(addr) {
             Some(vma) if vma.traced => None,
@@ -191,17 +192,33 @@ impl Space {
         }
     }
 
-    /// Gives back what is, or may be, populated in `range`.
-    pub fn release(&mut self, range: Range<u64>, release: Release) {
+    /// Bytes marked lazily free and not seen to be gone since.
+    pub fn lazy_bytes(&self) -> u64 {
+        self.pages.lazy_bytes()
+    }
+
+    /// Gives back what is, or may be, populated in `range`, and says what that was.
+    pub fn release(&mut self, range: Range<u64>, release: Release) -> Found {
         self.materialise_maybe(range.clone());
-        self.pages
-            .change(range, |page| Some(release.applied_to(*page)));
+        let found = self.pages.found(range.clone());
+        self.pages.change(range, |page| release.applied_to(page));
+        found
+    }
+
+    /// What is, or may be, populated in `range`.
+    pub fn found(&mut self, range: Range<u64>) -> Found {
+        let mut found = Found::default();
+        for run in self.mapped(range) {
+            self.materialise_maybe(run.clone());
+            found += self.pages.found(run);
+        }
+        found
     }
 
     /// Marks as unknown what is, or may be, populated in `range`.
     pub fn make_unknown(&mut self, range: Range<u64>) {
         self.materialise_maybe(range.clone());
-        self.pages.change(range, |_| Some(Page::Unknown));
+        self.pages.change(range, |_| Page::Unknown);
     }
 
     /// Marks all of `range` that is mapped.
@@ -217,9 +234,12 @@ impl Space {
         self.vmas.set(range, vma);
     }
 
-    pub fn unmap(&mut self, range: Range<u64>) {
+    /// Ends the mappings in `range`, and says what went with them.
+    pub fn unmap(&mut self, range: Range<u64>) -> Found {
+        let found = self.found(range.clone());
         self.pages.clear(range.clone());
         self.vmas.clear(range);
+        found
     }
 
     /// Learns of a mapping that was there before; what was mapped under trace stands.
@@ -231,7 +251,7 @@ impl Space {
 
     /// Changes the mappings in `range`, as some advice does.
     pub fn change_vmas(&mut self, range: Range<u64>, change: impl Fn(&mut Vma)) {
-        self.vmas.change(range, |vma| {
+        self.vmas.change(range, |_, vma| {
             let mut vma = vma.clone();
             change(&mut vma);
             Some(vma)
@@ -281,18 +301,16 @@ impl Space {
                 child.map(run, vma);
             }
         }
-        child.pages.change(0..u64::MAX, |page| {
-            Some(match *page {
-                Page::Released(release) => Page::Released(release.inherited()),
-                Page::Zero {
-                    class,
-                    release: Some(release),
-                } => Page::Zero {
-                    class,
-                    release: Some(release.inherited()),
-                },
-                page => page,
-            })
+        child.pages.change(0..u64::MAX, |page| match page {
+            Page::Released(release) => Page::Released(release.inherited()),
+            Page::Zero {
+                class,
+                release: Some(release),
+            } => Page::Zero {
+                class,
+                release: Some(release.inherited()),
+            },
+            page => page,
         });
         child
     }

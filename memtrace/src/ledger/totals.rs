@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::advice::Advice;
+use super::event::{Cgroup, Rollup};
+use super::trend::Trend;
 
 /// Why a page fault happened, as far as the events tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +49,7 @@ pub enum Basis {
     Measured,
     Derived,
     LowerBound,
+    UpperBound,
 }
 
 impl Basis {
@@ -56,6 +59,7 @@ impl Basis {
             Self::Measured => "measured",
             Self::Derived => "derived",
             Self::LowerBound => "lower_bound",
+            Self::UpperBound => "upper_bound",
         }
     }
 }
@@ -162,6 +166,22 @@ impl Ages {
     }
 }
 
+/// Bytes that calls released, and how they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    pub bytes: u64,
+    pub basis: Basis,
+}
+
+impl Released {
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            basis: self.basis.max(other.basis),
+        }
+    }
+}
+
 /// Calls that give memory back, of one kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReleaseTotals {
@@ -170,8 +190,8 @@ pub struct ReleaseTotals {
     pub partial: u64,
     /// Page-rounded bytes that the calls were applied to.
     pub requested_bytes: u64,
-    /// Bytes that were resident and were dropped or newly marked; None until measured or derived.
-    pub released_bytes: Option<u64>,
+    /// What was resident and was dropped or newly marked; None where nothing tells.
+    pub released: Option<Released>,
     pub refaults: u64,
     pub refaulted_bytes: u64,
     /// The part of `refaulted_bytes` that a parent had given back before the fork: no call
@@ -184,8 +204,8 @@ impl ReleaseTotals {
     /// Refaulted bytes over released bytes, or over requested bytes where those are not known;
     /// the word says which. None where nothing was given back.
     pub fn refault_ratio(&self) -> Option<(f64, &'static str)> {
-        let (given, basis) = match self.released_bytes {
-            Some(bytes) => (bytes, "released"),
+        let (given, basis) = match self.released {
+            Some(released) => (released.bytes, "released"),
             None => (self.requested_bytes, "requested"),
         };
         let own = self.refaulted_bytes - self.inherited_refaulted_bytes;
@@ -194,13 +214,10 @@ impl ReleaseTotals {
 
     fn add(&mut self, other: &Self) {
         // A sum with an unknown part is unknown; what never happened has no part in it.
-        self.released_bytes = match (self.calls, other.calls) {
-            (_, 0) => self.released_bytes,
-            (0, _) => other.released_bytes,
-            _ => self
-                .released_bytes
-                .zip(other.released_bytes)
-                .map(|(a, b)| a + b),
+        self.released = match (self.calls, other.calls) {
+            (_, 0) => self.released,
+            (0, _) => other.released,
+            _ => self.released.zip(other.released).map(|(a, b)| a.plus(b)),
         };
         self.calls += other.calls;
         self.failed += other.failed;
@@ -258,6 +275,9 @@ pub struct Totals {
     pub unseen_calls: u64,
     /// Ranges of process_madvise whose target process could not be told any more.
     pub untargeted_calls: u64,
+    /// Bytes that came with no fault: MADV_POPULATE, MADV_COLLAPSE, khugepaged, direct IO and the
+    /// like. None where nobody measured.
+    pub unfaulted_bytes: Option<u64>,
 }
 
 impl Totals {
@@ -293,20 +313,44 @@ impl Totals {
         self.faults.add(&other.faults);
         self.unseen_calls += other.unseen_calls;
         self.untargeted_calls += other.untargeted_calls;
+        // Known as far as it was measured anywhere.
+        if let Some(bytes) = other.unfaulted_bytes {
+            *self.unfaulted_bytes.get_or_insert(0) += bytes;
+        }
     }
 }
 
 /// What is known of RSS over the trace; each None where it was never read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RssHistory {
     pub start_bytes: Option<u64>,
     pub last_bytes: Option<u64>,
     pub last_at_ns: Option<u64>,
     /// The highest of the samples.
     pub peak_bytes: Option<u64>,
-    pub lazyfree_bytes: Option<u64>,
-    pub effective_bytes: Option<u64>,
-    pub lazyfree_at_ns: Option<u64>,
+    /// How it went.
+    pub trend: Trend,
+    /// The virtual size, with the last RSS.
+    pub virtual_bytes: Option<u64>,
+    /// The first and the last look at smaps_rollup.
+    pub first_rollup: Option<Rollup>,
+    pub last_rollup: Option<Rollup>,
+    /// Looks at smaps_rollup.
+    pub rollups: u64,
+    /// What memory cgroups say, with the last such look.
+    pub cgroup: Option<Cgroup>,
+}
+
+impl RssHistory {
+    pub fn lazyfree_bytes(&self) -> Option<u64> {
+        Some(self.last_rollup.as_ref()?.lazyfree_bytes)
+    }
+
+    /// RSS less what was lazily free, both of one read.
+    pub fn effective_bytes(&self) -> Option<u64> {
+        let rollup = self.last_rollup.as_ref()?;
+        Some(rollup.rss_bytes.saturating_sub(rollup.lazyfree_bytes))
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct Rollup {
     pub pss_bytes: u64,
     pub lazyfree_bytes: u64,
     pub swap_bytes: u64,
+    pub anonymous_bytes: u64,
+    pub anon_huge_bytes: u64,
 }
 
 /// Reads the sums of a process; `None` for one that has no memory any more.
@@ -44,6 +46,8 @@ pub fn parse_rollup(text: &[u8]) -> Option<Rollup> {
         lazyfree_bytes: value("LazyFree:")?,
         pss_bytes: value("Pss:").unwrap_or(0),
         swap_bytes: value("Swap:").unwrap_or(0),
+        anonymous_bytes: value("Anonymous:").unwrap_or(0),
+        anon_huge_bytes: value("AnonHugePages:").unwrap_or(0),
     })
 }
 
@@ -139,6 +143,8 @@ SwapPss:               8 kB
                 pss_bytes: 412 * 1024,
                 lazyfree_bytes: 64 * 1024,
                 swap_bytes: 8 * 1024,
+                anonymous_bytes: 132 * 1024,
+                anon_huge_bytes: 0,
             })
         );
     }

@@ -61,6 +61,7 @@ impl Enrich {
                 }
                 order.push(Event::Leave(call));
             }
+            Record::Populated(populated) => order.push(Event::Populated(populated)),
             Record::Fork {
                 at_ns,
                 parent_pid,

@@ -3,7 +3,9 @@
 mod ending;
 mod enrich;
 mod kernel_log;
+mod reclaim;
 mod report;
+mod sampler;
 mod start;
 mod tracker;
 
@@ -27,7 +29,7 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
     // Before anything else, so that no signal finds us half-way without a handler.
     let launches = !matches!(config.target, Target::Pids(_));
     let mut signals = Signals::new(launches)?;
-    let mut tracker = Tracker::new(config, output);
+    let mut tracker = Tracker::new(config, output)?;
     let start::Started {
         mut attached,
         ends,
@@ -36,14 +38,14 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
     let log = kernel_log::follow(attached.ebpf_mut(), config.verbose)?;
     let mut source = Source::start(ends, config.ringbuf_bytes)?;
     if let Some(launched) = &mut launched
-        && let Some(code) = launched.exec(&mut tracker)?
+        && let Some(code) = launched.exec(&mut tracker, &mut attached)?
     {
         return Ok(code);
     }
     let result = follow(
         config,
         &mut tracker,
-        &attached,
+        &mut attached,
         &mut source,
         &mut launched,
         &mut signals,
@@ -72,7 +74,7 @@ fn exit_status(launched: &mut Option<start::Launched>) -> u8 {
 async fn follow(
     config: &Config,
     tracker: &mut Tracker,
-    attached: &Attached,
+    attached: &mut Attached,
     source: &mut Source,
     launched: &mut Option<start::Launched>,
     signals: &mut Signals,
@@ -92,15 +94,16 @@ async fn follow(
         tokio::select! {
             chunk = source.chunks.recv() => {
                 let Some(chunk) = chunk else { return Ok(Ending::SourceGone) };
-                tracker.take(&chunk)?;
+                tracker.take(&chunk, attached)?;
                 if launched.is_none() && !tracker.any_alive() {
                     return Ok(Ending::TargetsGone);
                 }
             }
             _ = ticks.tick() => {
                 let counts = attached.counts()?;
-                tracker.interval(report::lost(clock::now_ns(), &counts))?;
+                tracker.interval(report::lost(clock::now_ns(), &counts), attached)?;
             }
+            reply = tracker.sampler.next() => tracker.looked(reply, attached),
             () = &mut time_is_up => return Ok(Ending::TimeIsUp),
             signal = signals.next() => {
                 match launched {
@@ -125,14 +128,15 @@ async fn finish(
     ending: &Ending,
 ) -> anyhow::Result<()> {
     tracker.sample_rss();
-    let stopped = attached.stop()?;
+    tracker.look_last(&attached).await;
+    let mut stopped = attached.stop()?;
     let end_ns = clock::now_ns();
     source.finish();
     let mut last = Ok(());
     while let Some(chunk) = source.chunks.recv().await {
         // An output that can't be written any more must not keep the ring's reader waiting.
         if last.is_ok() {
-            last = tracker.take(&chunk);
+            last = tracker.take(&chunk, stopped.kernel());
         }
     }
     last?;
@@ -140,11 +144,12 @@ async fn finish(
     let counts = stopped.counts()?;
     // Nothing records any more, so the summary need not wait for the programs to be taken off,
     // which the kernel does one after the other: they go with `stopped`.
-    tracker.take(&Chunk {
+    let all = Chunk {
         complete_ns: u64::MAX,
         ..Chunk::default()
-    })?;
-    tracker.finish(end_ns, &counts, ending)
+    };
+    tracker.take(&all, stopped.kernel())?;
+    tracker.finish(end_ns, &counts, ending, stopped.kernel())
 }
 
 /// True for EPIPE from the output, wherever it is in the chain.
@@ -157,5 +162,5 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// Nothing lost, as far as this goes.
 fn nothing_lost(lost: &Lost) -> bool {
-    lost.calls == 0 && lost.faults == 0 && lost.lifecycle == 0
+    lost.calls == 0 && lost.faults == 0 && lost.lifecycle == 0 && lost.populated == 0
 }

@@ -6,10 +6,12 @@ use super::ending::Ending;
 use super::nothing_lost;
 use crate::attach::Counts;
 use crate::decode::Delivered;
+use crate::ledger::advice::Advice;
 use crate::ledger::event::Lost;
 use crate::ledger::{Ledger, Mm};
 use crate::units::{Count, counted};
 use crate::view::Summary;
+use crate::view::balance::{Balance, Outside};
 
 /// What the kernel side could not deliver, as the ledger and the outputs take it.
 pub fn lost(at_ns: u64, counts: &Counts) -> Lost {
@@ -18,6 +20,7 @@ pub fn lost(at_ns: u64, counts: &Counts) -> Lost {
         calls: counts.calls_lost + counts.join_overflow + counts.calls_missed,
         faults: counts.faults_lost,
         lifecycle: counts.lives_lost + counts.targets_overflow,
+        populated: counts.populated_lost,
     }
 }
 
@@ -62,6 +65,12 @@ impl Check {
                 counts.lives_seen,
                 delivered.lives,
                 counts.lives_lost,
+            ),
+            (
+                "populated memory",
+                counts.populated_seen,
+                delivered.populated,
+                counts.populated_lost,
             ),
         ]
         .into_iter()
@@ -124,22 +133,31 @@ impl Check {
     }
 }
 
+/// What the summaries need to know beside the ledger.
+pub struct Surroundings<'a> {
+    /// Children that are not followed, by parent.
+    pub unfollowed: &'a HashMap<u32, u64>,
+    pub follow_forks: bool,
+    /// Of the run.
+    pub notes: &'a [String],
+    /// Lazily freed memory that reclaim took on the whole machine meanwhile.
+    pub machine_lazyfreed_bytes: Option<u64>,
+    /// Why it is not known what the kernel took of one process.
+    pub reclaim_unknown: Option<String>,
+}
+
 /// One summary for each address space.
-pub fn summaries(
-    ledger: &Ledger,
-    check: &Check,
-    unfollowed: &HashMap<u32, u64>,
-    follow_forks: bool,
-) -> Vec<Summary> {
+pub fn summaries(ledger: &Ledger, check: &Check, around: &Surroundings<'_>) -> Vec<Summary> {
     let exact = check.exact();
-    let notes = check.notes();
+    let mut notes = check.notes();
+    notes.extend_from_slice(around.notes);
     ledger
         .mms()
         .iter()
         .map(|mm| {
             let end_ns = mm.end_ns.unwrap_or(mm.start_ns);
             let mut notes = notes.clone();
-            notes.extend(own_notes(mm, unfollowed, follow_forks));
+            notes.extend(own_notes(mm, around));
             Summary {
                 pid: mm.pid,
                 image: mm.image,
@@ -151,7 +169,9 @@ pub fn summaries(
                 lost: ledger.lost(),
                 notes,
                 totals: mm.totals.clone(),
-                rss: mm.rss,
+                rss: mm.rss.clone(),
+                balance: balance(mm, around),
+                reclaim_unknown: around.reclaim_unknown.clone(),
                 rss_age_ns: mm.rss.last_at_ns.map(|at_ns| end_ns.saturating_sub(at_ns)),
                 exit: mm.exit,
             }
@@ -159,8 +179,18 @@ pub fn summaries(
         .collect()
 }
 
+fn balance(mm: &Mm, around: &Surroundings<'_>) -> Option<Balance> {
+    let free = mm.totals.advice.get(&Advice::FREE);
+    let outside = Outside {
+        refaulted_bytes: free.map_or(0, |free| free.refaulted_bytes),
+        machine_bytes: around.machine_lazyfreed_bytes,
+        ended: mm.ended(),
+    };
+    Balance::of(&mm.lazy(), &mm.rss, &outside)
+}
+
 /// Sentences on what limits the figures of one address space.
-fn own_notes(mm: &Mm, unfollowed: &HashMap<u32, u64>, follow_forks: bool) -> Vec<String> {
+fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     if !mm.mappings_known && mm.totals.faults.total > 0 {
         notes.push(
@@ -180,9 +210,9 @@ fn own_notes(mm: &Mm, unfollowed: &HashMap<u32, u64>, follow_forks: bool) -> Vec
             "{ranges} of process_madvise on a process that could not be told any more: not counted"
         ));
     }
-    if let Some(children) = unfollowed.get(&mm.pid) {
+    if let Some(children) = around.unfollowed.get(&mm.pid) {
         let forks = counted(*children, "fork");
-        let why = if follow_forks {
+        let why = if around.follow_forks {
             "in this pid namespace, which is not the machine's first, they can't be followed"
         } else {
             "-f follows them"

@@ -60,9 +60,10 @@ fn attach_to_running(
     let pids = processes.iter().map(|process| process.pid).collect();
     // From here on, so that nothing that is recorded while we attach comes before its process.
     let begin_ns = clock::now_ns();
-    let (attached, ends) = attach_programs(config, pids)?;
+    let (mut attached, ends) = attach_programs(config, pids)?;
     for process in &processes {
         begin_running(process, begin_ns, tracker);
+        tracker.count_exactly(process.pid, &mut attached);
     }
     let targets = processes.into_iter().map(|process| view::Target {
         pid: process.pid,
@@ -109,6 +110,7 @@ fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker) {
         tracker.event(Event::Folios(folios));
     }
     tracker.sample(pid);
+    tracker.look_first(pid);
 }
 
 fn attach_to_launched(
@@ -149,6 +151,7 @@ fn attach_programs(config: &Config, pids: Vec<u32>) -> anyhow::Result<(Attached,
         fault_source: config.fault_source,
         ringbuf_bytes: config.ringbuf_bytes,
         log_level: kernel_log::level(config.verbose),
+        exact_bytes: config.exact_bytes,
     };
     let (attached, ends) = attach::attach(&options)?;
     if config.verbose > 0 {
@@ -183,7 +186,11 @@ pub struct Launched {
 
 impl Launched {
     /// Lets the command run; an exit status if it could not.
-    pub fn exec(&mut self, tracker: &mut Tracker) -> anyhow::Result<Option<u8>> {
+    pub fn exec(
+        &mut self,
+        tracker: &mut Tracker,
+        attached: &mut Attached,
+    ) -> anyhow::Result<Option<u8>> {
         let mut target = None;
         let result = self.launch.exec(|pid| {
             // It stands at its first instruction: what is mapped now is all that exec mapped.
@@ -192,6 +199,7 @@ impl Launched {
                 tracker.enrich.first_image(mappings);
             }
             tracker.sample(pid);
+            tracker.count_exactly(pid, attached);
             target = Some(view::Target {
                 pid,
                 comm: proc::comm(pid).unwrap_or_default(),

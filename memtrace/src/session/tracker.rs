@@ -7,8 +7,10 @@ use anyhow::Context as _;
 
 use super::ending::Ending;
 use super::enrich::Enrich;
+use super::reclaim::Reclaim;
+use super::sampler::{Reply, Sampler, Who};
 use super::{nothing_lost, report};
-use crate::attach::Counts;
+use crate::attach::{Attached, Counts};
 use crate::clock;
 use crate::config::Config;
 use crate::decode::{Delivered, decode};
@@ -18,6 +20,7 @@ use crate::order::Reorder;
 use crate::output::Output;
 use crate::proc;
 use crate::source::Chunk;
+use crate::units::counted;
 use crate::view::filter::Filter;
 use crate::view::runs::{OneFault, Runs};
 use crate::view::status::Meter;
@@ -41,6 +44,12 @@ pub struct Tracker {
     entered: HashMap<u32, Vec<Entered>>,
     /// Of the last status, by pid and image.
     meters: HashMap<(u32, u32), Meter>,
+    pub reclaim: Reclaim,
+    pub sampler: Sampler,
+    /// The last FREE of each process for which a look was asked.
+    looked_for: HashMap<u32, u64>,
+    /// What is to be said at the end of the run.
+    pub notes: Vec<String>,
     /// The start time of each process by pid, to know it from a later one with its pid.
     born: HashMap<u32, u64>,
     malformed: u64,
@@ -50,8 +59,8 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    pub fn new(config: &Config, output: Box<dyn Output>) -> Self {
-        Self {
+    pub fn new(config: &Config, output: Box<dyn Output>) -> anyhow::Result<Self> {
+        Ok(Self {
             ledger: Ledger::default(),
             order: Reorder::default(),
             enrich: Enrich::new(config.follow_forks),
@@ -67,7 +76,11 @@ impl Tracker {
             malformed: 0,
             lost: Lost::default(),
             status_due: false,
-        }
+            reclaim: Reclaim::new(config.reclaim_tracking, config.exact_bytes),
+            sampler: Sampler::start()?,
+            looked_for: HashMap::new(),
+            notes: Vec::new(),
+        })
     }
 
     pub fn header(&mut self, header: &Header) -> anyhow::Result<()> {
@@ -95,7 +108,7 @@ impl Tracker {
     }
 
     /// Takes a chunk in, and applies what can have no predecessor any more.
-    pub fn take(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
+    pub fn take(&mut self, chunk: &Chunk, kernel: &mut Attached) -> anyhow::Result<()> {
         let (enrich, order) = (&mut self.enrich, &mut self.order);
         enrich.begin_chunk();
         let whole = decode(&chunk.records, &mut self.delivered, |record| {
@@ -108,8 +121,11 @@ impl Tracker {
             self.malformed += 1;
         }
         while let Some(event) = self.order.release(chunk.complete_ns) {
+            self.before(&event, kernel);
             self.apply(&event)?;
+            self.after(&event, kernel);
         }
+        self.look_after_lazy(kernel);
         if chunk.complete_ns > self.lost.at_ns {
             self.show_status_due()?;
         }
@@ -118,12 +134,21 @@ impl Tracker {
 
     /// The end of an interval: samples, checks who lives, and lets the status follow as soon as
     /// everything that happened before it is applied.
-    pub fn interval(&mut self, lost: Lost) -> anyhow::Result<()> {
+    pub fn interval(&mut self, lost: Lost, kernel: &Attached) -> anyhow::Result<()> {
         self.show_status_due()?;
         self.sample_rss();
+        self.reclaim.read();
+        for event in self.reclaim.all(clock::now_ns(), kernel) {
+            self.order.push(event);
+        }
+        for pid in self.owners() {
+            if self.ledger.mm_of(pid).is_some_and(Mm::lazy_may_change) {
+                self.sampler.want_now(self.who(pid));
+            }
+        }
         self.note_the_dead();
-        let more = (lost.faults, lost.calls, lost.lifecycle)
-            != (self.lost.faults, self.lost.calls, self.lost.lifecycle);
+        let of = |lost: &Lost| (lost.faults, lost.calls, lost.lifecycle, lost.populated);
+        let more = of(&lost) != of(&self.lost);
         self.lost = lost;
         self.ledger.apply(&Event::Lost(lost));
         if more {
@@ -166,25 +191,134 @@ impl Tracker {
     /// Reads the RSS of one process. It shows as 0 where the first thread has ended and others
     /// live on, which means no more than that it is not known.
     pub fn sample(&mut self, pid: u32) {
-        if let Ok(rss_bytes) = proc::rss::rss_bytes(pid)
-            && rss_bytes > 0
+        if let Ok(sizes) = proc::rss::read(pid)
+            && sizes.resident_bytes > 0
         {
             self.order.push(Event::Sample(Sample {
                 at_ns: clock::now_ns(),
                 pid,
-                rss_bytes,
-                lazyfree: None,
+                rss_bytes: sizes.resident_bytes,
+                virtual_bytes: Some(sizes.virtual_bytes),
+                rollup: None,
+                cgroup: None,
             }));
+        }
+    }
+
+    /// Asks for a first look at what is lazily free in a process.
+    pub fn look_first(&mut self, pid: u32) {
+        self.sampler.want_now(self.who(pid));
+    }
+
+    /// With `--exact-bytes`: counts from here on.
+    pub fn count_exactly(&mut self, pid: u32, kernel: &mut Attached) {
+        if !self.reclaim.is_exact() {
+            return;
+        }
+        for event in self.reclaim.begin(pid, clock::now_ns(), kernel) {
+            self.order.push(event);
+        }
+    }
+
+    /// Takes a look's answer in.
+    pub fn looked(&mut self, reply: Reply, kernel: &Attached) {
+        if let Some(sample) = reply.sample {
+            self.sampled(sample, kernel);
+        }
+    }
+
+    /// A look, and what the kernel took by then: together they tell what was written again.
+    fn sampled(&mut self, sample: Sample, kernel: &Attached) {
+        if let Some(taken) = self.reclaim.taken(sample.pid, sample.at_ns, kernel) {
+            self.order.push(taken);
+        }
+        self.order.push(Event::Sample(sample));
+    }
+
+    /// The last looks, while the processes still live.
+    pub async fn look_last(&mut self, kernel: &Attached) {
+        let all: Vec<(Who, u64)> = self
+            .owners()
+            .into_iter()
+            .map(|pid| (self.who(pid), proc::rss::rss_bytes(pid).unwrap_or(0)))
+            .collect();
+        let (samples, left_out) = self.sampler.last(&all).await;
+        for sample in samples {
+            self.sampled(sample, kernel);
+        }
+        if left_out > 0 {
+            self.notes.push(format!(
+                "{} not looked at once more at the end, which would take too long: the last sample stands",
+                counted(left_out, "process")
+            ));
+        }
+    }
+
+    fn who(&self, pid: u32) -> Who {
+        Who {
+            pid,
+            start_ticks: self.born.get(&pid).copied(),
+        }
+    }
+
+    /// The processes that live and have an address space of their own.
+    fn owners(&self) -> Vec<u32> {
+        let mut pids = self.ledger.live_pids();
+        // Whoever borrows an address space (vfork) may have left it by now, and events lag.
+        pids.retain(|pid| self.ledger.mm_of(*pid).is_some_and(|mm| mm.pid == *pid));
+        pids
+    }
+
+    /// What must be known of an address space before it goes.
+    fn before(&mut self, event: &Event, kernel: &mut Attached) {
+        let (pid, at_ns) = match event {
+            Event::Exec(exec) => (exec.pid, exec.at_ns),
+            Event::Exit(exit) => (exit.pid, exit.at_ns),
+            _ => return,
+        };
+        if let Some(taken) = self.reclaim.image_ends(pid, at_ns, kernel) {
+            self.ledger.apply(&taken);
+        }
+    }
+
+    /// With `--exact-bytes` a new address space is counted from its first moment that we know of.
+    fn after(&mut self, event: &Event, kernel: &mut Attached) {
+        let pid = match event {
+            Event::Exec(exec) if exec.followed => exec.pid,
+            Event::Fork(fork) if fork.followed && !fork.shares_vm => fork.pid,
+            _ => return,
+        };
+        if self.reclaim.is_exact()
+            && let Some(mm) = self.ledger.mm_of(pid)
+        {
+            for event in self.reclaim.look_after(pid, mm, kernel) {
+                self.order.push(event);
+            }
+        }
+    }
+
+    /// Sees to it that what the kernel takes is counted where something is lazily free, and that
+    /// what was just marked is looked at.
+    fn look_after_lazy(&mut self, kernel: &mut Attached) {
+        for pid in self.owners() {
+            let Some(mm) = self.ledger.mm_of(pid) else {
+                continue;
+            };
+            for event in self.reclaim.look_after(pid, mm, kernel) {
+                self.order.push(event);
+            }
+            if mm.lazy_unseen() {
+                let marked_ns = mm.lazy().last_marked_ns.unwrap_or(mm.start_ns);
+                if self.looked_for.insert(pid, marked_ns) != Some(marked_ns) {
+                    self.sampler.want_soon(self.who(pid));
+                }
+            }
         }
     }
 
     /// Reads the RSS of every process that lives, and what folios it may get.
     pub fn sample_rss(&mut self) {
-        for pid in self.ledger.live_pids() {
-            // Whoever borrows an address space (vfork) may have left it by now, and events lag.
-            if self.ledger.mm_of(pid).is_none_or(|mm| mm.pid != pid) {
-                continue;
-            }
+        for pid in self.owners() {
             // In their place among the events: after an exec, what is read is the new image's.
             self.sample(pid);
             if let Some(event) = self.enrich.folios(pid) {
@@ -194,7 +328,16 @@ impl Tracker {
     }
 
     /// Ends the ledger and shows the summaries.
-    pub fn finish(&mut self, end_ns: u64, counts: &Counts, ending: &Ending) -> anyhow::Result<()> {
+    pub fn finish(
+        &mut self,
+        end_ns: u64,
+        counts: &Counts,
+        ending: &Ending,
+        kernel: &Attached,
+    ) -> anyhow::Result<()> {
+        for event in self.reclaim.all(end_ns, kernel) {
+            self.ledger.apply(&event);
+        }
         let mut runs = Vec::new();
         self.runs.flush(&mut runs);
         self.show_runs(runs)?;
@@ -216,8 +359,13 @@ impl Tracker {
         let summaries = report::summaries(
             &self.ledger,
             &check,
-            &self.enrich.unfollowed,
-            self.enrich.follow_forks,
+            &report::Surroundings {
+                unfollowed: &self.enrich.unfollowed,
+                follow_forks: self.enrich.follow_forks,
+                notes: &self.notes,
+                machine_lazyfreed_bytes: self.reclaim.machine_bytes(),
+                reclaim_unknown: self.reclaim.unknown_because(),
+            },
         );
         for summary in &summaries {
             self.output.summary(summary).context(WRITING)?;
@@ -395,9 +543,13 @@ fn status(mm: &Mm, lost: Lost, meters: &mut HashMap<(u32, u32), Meter>) -> Statu
         pid: mm.pid,
         comm: mm.comm.clone(),
         rss_bytes: mm.rss.last_bytes,
-        lazyfree_bytes: mm.rss.lazyfree_bytes,
-        lazyfree_age_ns: mm.rss.lazyfree_at_ns.map(|then| at_ns.saturating_sub(then)),
-        effective_rss_bytes: mm.rss.effective_bytes,
+        lazyfree_bytes: mm.rss.lazyfree_bytes(),
+        lazyfree_age_ns: mm
+            .rss
+            .last_rollup
+            .map(|rollup| at_ns.saturating_sub(rollup.at_ns)),
+        effective_rss_bytes: mm.rss.effective_bytes(),
+        sample_cost_ns: mm.rss.last_rollup.map(|rollup| rollup.cost_ns),
         rates: meter.rates(at_ns, &mm.totals),
         totals: mm.totals.clone(),
         lost,

@@ -1,11 +1,14 @@
 //! What is shown, as plain data: the outputs turn these into text or JSON and decide nothing.
 
+pub mod balance;
 pub mod filter;
 pub mod runs;
 pub mod status;
 pub mod summary;
 
 use std::sync::Arc;
+
+use balance::Balance;
 
 use crate::ledger::event::{Access, Call, Lost, Mapping, Op};
 use crate::ledger::totals::{FaultClass, RssHistory, Totals};
@@ -144,6 +147,8 @@ pub struct Status {
     pub lazyfree_bytes: Option<u64>,
     pub lazyfree_age_ns: Option<u64>,
     pub effective_rss_bytes: Option<u64>,
+    /// What the last look at smaps_rollup cost, in CPU time of ours.
+    pub sample_cost_ns: Option<u64>,
     pub rates: Rates,
     pub totals: Totals,
     pub lost: Lost,
@@ -177,6 +182,10 @@ pub struct Summary {
     pub notes: Vec<String>,
     pub totals: Totals,
     pub rss: RssHistory,
+    /// What became of what MADV_FREE marked; None where it marked nothing.
+    pub balance: Option<Balance>,
+    /// Why it is not known what the kernel took, where it is not.
+    pub reclaim_unknown: Option<String>,
     /// How old the last RSS sample was at the end.
     pub rss_age_ns: Option<u64>,
     /// How it ended, where it did: as wait(2) gives it.
@@ -187,7 +196,7 @@ impl Summary {
     /// How old the last LazyFree sample was at the end.
     pub fn lazyfree_age_ns(&self) -> Option<u64> {
         let end_ns = self.start_ns + self.duration_ns;
-        Some(end_ns.saturating_sub(self.rss.lazyfree_at_ns?))
+        Some(end_ns.saturating_sub(self.rss.last_rollup?.at_ns))
     }
 }
 

@@ -7,7 +7,8 @@ use super::super::applied::page_range;
 use super::super::event::{Call, Mapping, MappingKind};
 use super::super::pages::{Page, Release, Source};
 use super::super::space::{PAGE, Vma};
-use super::{InFlight, Lifted, Mm, add};
+use super::super::states::Found;
+use super::{InFlight, Lifted, Mm, add, count_released};
 
 const MAP_TYPE: u32 = 0x0f;
 const MAP_PRIVATE: u32 = 0x02;
@@ -31,7 +32,9 @@ impl Mm {
                     let totals = &mut self.totals.unmap.map_fixed;
                     totals.calls += 1;
                     add(&mut totals.requested_bytes, mapped);
-                    self.end_mappings(call, vec![range]);
+                    let found = self.end_mappings(call, vec![range]);
+                    let released = self.released(call, found);
+                    count_released(&mut self.totals.unmap.map_fixed, released);
                 }
             }
             // Refused before anything was unmapped.
@@ -107,13 +110,17 @@ impl Mm {
             gone.extend(self.space.mapped(target));
         }
         let bytes: u64 = gone.iter().map(|range| range.end - range.start).sum();
+        let mut found = Found::default();
+        for range in &gone {
+            found += self.space.unmap(range.clone());
+        }
+        self.lazy.drop(found);
         if bytes > 0 {
+            let released = self.released(call, found);
             let totals = &mut self.totals.unmap.mremap;
             totals.calls += 1;
             add(&mut totals.requested_bytes, bytes);
-        }
-        for range in &gone {
-            self.space.unmap(range.clone());
+            count_released(totals, released);
         }
         let mut lifted = None;
         // An old length of 0 duplicates a shared mapping and moves nothing.
@@ -206,7 +213,9 @@ impl Mm {
             let totals = &mut self.totals.unmap.brk;
             totals.calls += 1;
             totals.requested_bytes += old - new_page;
-            self.end_mappings(call, std::iter::once(new_page..old).collect());
+            let found = self.end_mappings(call, std::iter::once(new_page..old).collect());
+            let released = self.released(call, found);
+            count_released(&mut self.totals.unmap.brk, released);
         }
     }
 
@@ -240,11 +249,15 @@ impl Mm {
         }
     }
 
-    pub(super) fn end_mappings(&mut self, call: &Call, ranges: Vec<Range<u64>>) {
+    /// Ends what is mapped in the ranges, and says what went with it.
+    pub(super) fn end_mappings(&mut self, call: &Call, ranges: Vec<Range<u64>>) -> Found {
+        let mut found = Found::default();
         for range in &ranges {
-            self.space.unmap(range.clone());
+            found += self.space.unmap(range.clone());
         }
+        self.lazy.drop(found);
         self.fly(call, ranges, None, None);
+        found
     }
 
     /// An address was handed out anew, so that whoever unmaps it in another thread has done so.

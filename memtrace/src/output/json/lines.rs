@@ -3,7 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::totals::{AdviceRow, FaultsRow, MapRow, RssRow, UnmapRow};
+use super::totals::{AdviceRow, BalanceRow, FaultsRow, MapRow, RssRow, UnmapRow};
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{Lost, Op};
 use crate::ledger::totals::FaultClass;
@@ -301,6 +301,7 @@ struct LostCounts {
     calls: u64,
     faults: u64,
     lifecycle: u64,
+    populated: u64,
 }
 
 impl LostCounts {
@@ -309,6 +310,7 @@ impl LostCounts {
             calls: lost.calls,
             faults: lost.faults,
             lifecycle: lost.lifecycle,
+            populated: lost.populated,
         }
     }
 }
@@ -320,6 +322,7 @@ pub(super) struct LostRow {
     calls: u64,
     faults: u64,
     lifecycle: u64,
+    populated: u64,
 }
 
 impl LostRow {
@@ -329,6 +332,7 @@ impl LostRow {
             calls: lost.calls,
             faults: lost.faults,
             lifecycle: lost.lifecycle,
+            populated: lost.populated,
         }
     }
 }
@@ -343,6 +347,7 @@ pub(super) struct StatusRow<'a> {
     lazyfree_bytes: Option<u64>,
     lazyfree_age_ns: Option<u64>,
     effective_rss_bytes: Option<u64>,
+    sample_cost_ns: Option<u64>,
     advice: AdviceRow<'a>,
     faults: FaultsRow<'a>,
     lost: LostCounts,
@@ -358,6 +363,7 @@ impl<'a> StatusRow<'a> {
             lazyfree_bytes: status.lazyfree_bytes,
             lazyfree_age_ns: status.lazyfree_age_ns,
             effective_rss_bytes: status.effective_rss_bytes,
+            sample_cost_ns: status.sample_cost_ns,
             advice: AdviceRow::without_ages(&status.totals),
             faults: FaultsRow(&status.totals.faults),
             lost: LostCounts::of(&status.lost),
@@ -383,8 +389,9 @@ pub(super) struct SummaryRow<'a> {
     map: MapRow,
     unseen_calls: u64,
     faults: FaultsRow<'a>,
-    rss: RssRow,
-    /// Always null so far.
+    rss: RssRow<'a>,
+    unfaulted_bytes: Option<u64>,
+    lazy_balance: Option<BalanceRow>,
     verdict: Option<()>,
 }
 
@@ -408,6 +415,8 @@ impl<'a> SummaryRow<'a> {
             unseen_calls: summary.totals.unseen_calls,
             faults: FaultsRow(&summary.totals.faults),
             rss: RssRow::of(summary),
+            unfaulted_bytes: summary.totals.unfaulted_bytes,
+            lazy_balance: summary.balance.as_ref().map(BalanceRow::of),
             verdict: None,
         }
     }

@@ -4,10 +4,12 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::lines::class_key;
+use crate::ledger::event::Cgroup;
 use crate::ledger::totals::{
-    Ages, FaultClass, FaultTotals, MapCalls, MapTotals, ReleaseTotals, Totals, UnmapTotals,
+    Ages, Basis, FaultClass, FaultTotals, MapCalls, MapTotals, ReleaseTotals, Totals, UnmapTotals,
 };
 use crate::view::Summary;
+use crate::view::balance::Balance;
 
 /// An entry for every advice seen, under its name.
 pub(super) struct AdviceRow<'a> {
@@ -62,7 +64,12 @@ impl Serialize for ReleaseRow<'_> {
         row.serialize_entry("failed", &totals.failed)?;
         row.serialize_entry("partial", &totals.partial)?;
         row.serialize_entry("requested_bytes", &totals.requested_bytes)?;
-        row.serialize_entry("released_bytes", &totals.released_bytes)?;
+        let released = totals.released;
+        row.serialize_entry("released_bytes", &released.map(|released| released.bytes))?;
+        row.serialize_entry(
+            "released_basis",
+            &released.map(|released| released.basis.name()),
+        )?;
         row.serialize_entry("refaults", &refault(totals.refaults))?;
         row.serialize_entry("refaulted_bytes", &refault(totals.refaulted_bytes))?;
         row.serialize_entry(
@@ -242,8 +249,9 @@ impl Serialize for ClassBasis<'_> {
     }
 }
 
+/// RSS and what explains it.
 #[derive(Serialize)]
-pub(super) struct RssRow {
+pub(super) struct RssRow<'a> {
     start_bytes: Option<u64>,
     end_bytes: Option<u64>,
     end_age_ns: Option<u64>,
@@ -251,24 +259,100 @@ pub(super) struct RssRow {
     lazyfree_bytes: Option<u64>,
     lazyfree_age_ns: Option<u64>,
     effective_bytes: Option<u64>,
-    /// These two are always null so far.
     reclaimed_bytes: Option<u64>,
     reused_silently_bytes: Option<u64>,
+    virtual_bytes: Option<u64>,
+    pss_bytes: Option<u64>,
+    swap_bytes: Option<u64>,
+    anonymous_bytes: Option<u64>,
+    anon_huge_bytes: Option<u64>,
+    cgroup: Option<CgroupRow<'a>>,
+    samples: u64,
+    sample_cost_ns: Option<u64>,
 }
 
-impl RssRow {
-    pub(super) fn of(summary: &Summary) -> Self {
+impl<'a> RssRow<'a> {
+    pub(super) fn of(summary: &'a Summary) -> Self {
         let rss = &summary.rss;
+        let rollup = rss.last_rollup.as_ref();
+        let balance = summary.balance.as_ref();
         Self {
             start_bytes: rss.start_bytes,
             end_bytes: rss.last_bytes,
             end_age_ns: summary.rss_age_ns,
             peak_bytes: rss.peak_bytes,
-            lazyfree_bytes: rss.lazyfree_bytes,
+            lazyfree_bytes: rss.lazyfree_bytes(),
             lazyfree_age_ns: summary.lazyfree_age_ns(),
-            effective_bytes: rss.effective_bytes,
-            reclaimed_bytes: None,
-            reused_silently_bytes: None,
+            effective_bytes: rss.effective_bytes(),
+            reclaimed_bytes: balance.and_then(|balance| balance.reclaimed_bytes),
+            reused_silently_bytes: balance.and_then(|balance| balance.reused_silently_bytes),
+            virtual_bytes: rss.virtual_bytes,
+            pss_bytes: rollup.map(|rollup| rollup.pss_bytes),
+            swap_bytes: rollup.map(|rollup| rollup.swap_bytes),
+            anonymous_bytes: rollup.map(|rollup| rollup.anonymous_bytes),
+            anon_huge_bytes: rollup.map(|rollup| rollup.anon_huge_bytes),
+            cgroup: rss.cgroup.as_ref().map(CgroupRow::of),
+            samples: rss.rollups,
+            sample_cost_ns: rollup.map(|rollup| rollup.cost_ns),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CgroupRow<'a> {
+    version: u8,
+    path: &'a str,
+    usage_bytes: u64,
+    working_set_bytes: u64,
+    inactive_file_bytes: u64,
+    limit_bytes: Option<u64>,
+}
+
+impl<'a> CgroupRow<'a> {
+    fn of(cgroup: &'a Cgroup) -> Self {
+        Self {
+            version: cgroup.version,
+            path: &cgroup.path,
+            usage_bytes: cgroup.usage_bytes,
+            working_set_bytes: cgroup.working_set_bytes(),
+            inactive_file_bytes: cgroup.inactive_file_bytes,
+            limit_bytes: cgroup.limit_bytes,
+        }
+    }
+}
+
+/// What became of what MADV_FREE marked.
+#[derive(Serialize)]
+pub(super) struct BalanceRow {
+    marked_bytes: u64,
+    marked_basis: &'static str,
+    before_bytes: Option<u64>,
+    still_lazy_bytes: Option<u64>,
+    still_lazy_error_bytes: u64,
+    reclaimed_bytes: Option<u64>,
+    reclaimed_basis: Option<&'static str>,
+    reclaimed_at_least_bytes: u64,
+    reclaimed_at_most_bytes: Option<u64>,
+    reused_silently_bytes: Option<u64>,
+    dropped_bytes: u64,
+}
+
+impl BalanceRow {
+    pub(super) fn of(balance: &Balance) -> Self {
+        Self {
+            marked_bytes: balance.marked_bytes,
+            marked_basis: Basis::UpperBound.name(),
+            before_bytes: balance.before_bytes,
+            still_lazy_bytes: balance.still_lazy_bytes,
+            still_lazy_error_bytes: balance.still_lazy_error_bytes,
+            reclaimed_bytes: balance.reclaimed_bytes,
+            reclaimed_basis: balance
+                .reclaimed_bytes
+                .map(|_| balance.reclaimed_basis.name()),
+            reclaimed_at_least_bytes: balance.reclaimed_at_least_bytes,
+            reclaimed_at_most_bytes: balance.reclaimed_at_most_bytes,
+            reused_silently_bytes: balance.reused_silently_bytes,
+            dropped_bytes: balance.dropped_bytes,
         }
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn row(status: &Status, palette: &Palette) -> Row {
         row.push(style, format!("{name} {:<7}", BytesPerSecond(bytes)));
     }
     row.push(plain, format!("  faults {:<7}", PerSecond(rates.faults)));
-    let lost = status.lost.calls + status.lost.faults + status.lost.lifecycle;
+    let lost =
+        status.lost.calls + status.lost.faults + status.lost.lifecycle + status.lost.populated;
     let style = if lost > 0 { palette.failure } else { plain };
     row.push(plain, "  ".to_owned());
     row.push(style, format!("lost {}", Count(lost)));

@@ -115,9 +115,7 @@ fn given_back(totals: &Totals) -> Vec<String> {
     let kinds = kinds(totals);
     let mut lines = Vec::new();
     if !kinds.is_empty() {
-        let released = kinds
-            .iter()
-            .any(|kind| kind.totals.released_bytes.is_some());
+        let released = kinds.iter().any(|kind| kind.totals.released.is_some());
         lines.extend(table(&kinds, released, &totals.faults));
         lines.extend(footnote(&kinds));
     }
@@ -144,8 +142,13 @@ fn table(kinds: &[Kind<'_>], released: bool, faults: &FaultTotals) -> Vec<String
             Bytes(totals.requested_bytes).to_string(),
         ];
         if released {
-            let bytes = totals.released_bytes;
-            row.push(bytes.map_or_else(dash, |bytes| Bytes(bytes).to_string()));
+            row.push(totals.released.map_or_else(dash, |released| {
+                let bound = match released.basis {
+                    Basis::UpperBound if released.bytes > 0 => "≤",
+                    _ => "",
+                };
+                format!("{bound}{}", Bytes(released.bytes))
+            }));
         }
         match kind.refault {
             None => row.extend([dash(), dash(), dash()]),
@@ -298,7 +301,7 @@ fn rss(summary: &Summary) -> Vec<String> {
         }
         lines.push(line);
     }
-    if let (Some(lazyfree), Some(effective)) = (rss.lazyfree_bytes, rss.effective_bytes) {
+    if let (Some(lazyfree), Some(effective)) = (rss.lazyfree_bytes(), rss.effective_bytes()) {
         lines.push(format!(
             "LazyFree {}{}: effective RSS {}",
             Bytes(lazyfree),

@@ -65,6 +65,7 @@ pub(super) fn lost(lost: &Lost) -> Option<String> {
         (lost.calls, "call"),
         (lost.faults, "fault"),
         (lost.lifecycle, "fork, exec or exit event"),
+        (lost.populated, "measurement"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)
@@ -116,6 +117,7 @@ mod tests {
                 calls,
                 faults,
                 lifecycle,
+                populated: 0,
             })
         };
         assert_eq!(of(0, 0, 0), None);

@@ -1,0 +1,89 @@
+//! The balance of MADV_FREE in one address space: what was marked, and what is known to have become of it.
+
+use super::event::Rollup;
+use super::states::Found;
+use super::totals::{Basis, Released};
+
+/// Running sums, in bytes. What is still lazily free is sampled; what the kernel took comes with
+/// [`Taken`](super::event::Taken); what is left of the sum was written again without a fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lazy {
+    /// Lazily free when the trace began, as smaps showed it; None where it was not read in time.
+    pub before_bytes: Option<u64>,
+    /// Marked by the parent, before the fork.
+    pub inherited_bytes: u64,
+    /// Newly marked: pages that were, or may have been, populated. A page that was marked and
+    /// not seen to go is not marked anew. An upper bound: the kernel skips pages that are locked,
+    /// shared, or not on its lists yet (mm/madvise.c:madvise_free_pte_range).
+    pub marked_bytes: u64,
+    /// Ended while marked: dropped by DONTNEED and the like, unmapped, or gone by exec or exit.
+    /// An upper bound of what was lazily free at that time.
+    pub dropped_bytes: u64,
+    /// The part of `dropped_bytes` that was marked to the end of the address space.
+    pub ended_bytes: u64,
+    /// Written again without a fault, as far as looks in the course of the trace showed: what was
+    /// neither lazily free then, nor taken, nor dropped. A lower bound.
+    pub reused_bytes: u64,
+    /// Marked, and not seen to be gone since: an upper bound of what is lazily free now.
+    pub outstanding_bytes: u64,
+    /// When the first MADV_FREE entered that marked something while nothing was marked.
+    pub since_ns: Option<u64>,
+    /// When the last MADV_FREE came back that marked something.
+    pub last_marked_ns: Option<u64>,
+    /// What the kernel took, as far as that was counted.
+    pub taken: Option<super::event::Taken>,
+}
+
+impl Lazy {
+    /// A FREE marked what it found.
+    pub(super) fn mark(&mut self, found: Found, enter_ns: u64, exit_ns: u64) {
+        self.marked_bytes += found.populated + found.perhaps;
+        if found.most() > 0 {
+            self.since_ns.get_or_insert(enter_ns);
+            self.last_marked_ns = self.last_marked_ns.max(Some(exit_ns));
+        }
+    }
+
+    /// A call, or the end of the address space, dropped what it found.
+    pub(super) fn drop(&mut self, found: Found) {
+        self.dropped_bytes += found.lazy;
+    }
+
+    /// A look at smaps tells what of it was written again.
+    pub(super) fn look(&mut self, rollup: &Rollup) {
+        let Some(taken) = self.taken else { return };
+        let elsewhere = rollup.lazyfree_bytes
+            + rollup.lazyfree_error_bytes
+            + taken.dropped_bytes
+            + taken.uncounted_bytes.min(1 << 62)
+            + self.dropped_bytes;
+        let reused = self.ever_bytes().saturating_sub(elsewhere);
+        self.reused_bytes = self.reused_bytes.max(reused);
+    }
+
+    /// The most that may have been lazily free at some time: 0 says that nothing ever was.
+    pub fn ever_bytes(&self) -> u64 {
+        self.before_bytes.unwrap_or(0) + self.inherited_bytes + self.marked_bytes
+    }
+}
+
+/// What a call released that drops pages at once.
+pub(super) fn dropped(found: Found) -> Released {
+    let doubtful = found.perhaps + found.lazy;
+    Released {
+        bytes: found.most(),
+        basis: if doubtful > 0 {
+            Basis::UpperBound
+        } else {
+            Basis::Derived
+        },
+    }
+}
+
+/// What a FREE released: what it newly marked.
+pub(super) fn marked(found: Found) -> Released {
+    Released {
+        bytes: found.populated + found.perhaps,
+        basis: Basis::UpperBound,
+    }
+}
