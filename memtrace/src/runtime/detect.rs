@@ -158,7 +158,9 @@ impl Search {
             self.add(found);
         }
         let kind = match others::kind_of(plain) {
-            None if is_program && elf.exports("node_module_register") => Some(Kind::Node),
+            None if is_program && elf.exported("node_module_register").is_some() => {
+                Some(Kind::Node)
+            }
             Some(Kind::Musl) if !others::is_musl(&elf, &mut budget) => None,
             kind => kind,
         };
@@ -269,14 +271,14 @@ impl Search {
             Kind::Jvm | Kind::Node | Kind::DotNet | Kind::Python | Kind::Glibc | Kind::Musl
         );
         let length = |runtime: &Runtime| runtime.version.as_ref().map_or(0, String::len);
-        let known =
-            self.found.list.iter_mut().find(|other| {
-                other.kind == found.kind && (single || other.linkage == found.linkage)
-            });
+        let list = &mut self.found.list;
+        let known = list.iter().position(|other| {
+            other.kind == found.kind && (single || other.linkage == found.linkage)
+        });
         match known {
-            Some(known) if length(known) >= length(&found) => {}
-            Some(known) => *known = found,
-            None if self.found.list.len() < MAX_RUNTIMES => self.found.list.push(found),
+            Some(known) if length(&list[known]) >= length(&found) => {}
+            Some(known) => list[known] = found,
+            None if list.len() < MAX_RUNTIMES => list.push(found),
             None => {}
         }
     }

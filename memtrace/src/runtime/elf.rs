@@ -195,12 +195,12 @@ impl<F: ReadAt> Elf<F> {
             .find_map(|table| self.symbol_of(table, name))
     }
 
-    /// Whether it has a symbol of that name for others to use.
-    pub(super) fn exports(&self, name: &str) -> bool {
+    /// As [`Elf::symbol`], of those that others may use only: a much smaller table, which strip leaves.
+    pub(super) fn exported(&self, name: &str) -> Option<u64> {
         self.sections
             .iter()
             .filter(|table| table.kind == elf::SHT_DYNSYM)
-            .any(|table| self.symbol_of(table, name).is_some())
+            .find_map(|table| self.symbol_of(table, name))
     }
 
     fn symbol_of(&self, table: &Section, name: &str) -> Option<u64> {
@@ -256,7 +256,7 @@ impl<F: ReadAt> Elf<F> {
     }
 }
 
-fn parts<'data, H, F>(headers: &'data Headers<'_, F>) -> Option<(Vec<Section>, Vec<Segment>)>
+fn parts<H, F>(headers: &Headers<'_, F>) -> Option<(Vec<Section>, Vec<Segment>)>
 where
     H: FileHeader<Endian = Endianness>,
     F: ReadAt,

@@ -116,19 +116,30 @@ pub(super) fn version<F: ReadAt>(
             .map(str::to_owned),
         Kind::Python => {
             let short = python_version(name)?;
-            full_python_version(short, elf, budget)
+            python_symbol(elf)
+                .or_else(|| python_string(short, elf, budget))
                 .or_else(|| (!short.is_empty()).then(|| short.to_owned()))
         }
         Kind::Go | Kind::Jemalloc => None,
     }
 }
 
-/// cpython/Include/patchlevel.h, PY_VERSION: a string of its own, "3.11.2" or "3.13.0rc1+".
-fn full_python_version<F: ReadAt>(
-    short: &str,
-    elf: &Elf<F>,
-    budget: &mut Budget,
-) -> Option<String> {
+/// Since 3.11: the constant `Py_Version` (cpython/Python/getversion.c), 0x030b02f0 for 3.11.2.
+fn python_symbol<F: ReadAt>(elf: &Elf<F>) -> Option<String> {
+    let value = elf.word(&elf.read_address(elf.exported("Py_Version")?, 8)?)?;
+    let [major, minor, micro, level] = u32::try_from(value).ok()?.to_be_bytes();
+    let mark = match level >> 4 {
+        0xa => "a",
+        0xb => "b",
+        0xc => "rc",
+        0xf => return Some(format!("{major}.{minor}.{micro}")),
+        _ => return None,
+    };
+    Some(format!("{major}.{minor}.{micro}{mark}{}", level & 0xf))
+}
+
+/// Before: PY_VERSION (cpython/Include/patchlevel.h), a string of its own, "3.9.2" or "3.9.0rc1+".
+fn python_string<F: ReadAt>(short: &str, elf: &Elf<F>, budget: &mut Budget) -> Option<String> {
     let needle = match short {
         "" | "2" | "3" => return None,
         short => format!("\0{short}."),
