@@ -1,0 +1,1 @@
+//! Tests of what Go leaves in a program.
