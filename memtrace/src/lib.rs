@@ -18,4 +18,5 @@ pub mod runtime;
 pub mod session;
 pub mod source;
 pub mod units;
+pub mod verdict;
 pub mod view;

@@ -161,6 +161,8 @@ impl Mm {
             lazy.look(&rollup);
             rss.first_rollup.get_or_insert(rollup);
             rss.last_rollup = Some(rollup);
+            let effective = rollup.rss_bytes.saturating_sub(rollup.lazyfree_bytes);
+            rss.effective_trend.push(sample.at_ns, effective);
             rss.rollups += 1;
         }
         if sample.cgroup.is_some() {

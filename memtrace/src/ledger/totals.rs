@@ -330,6 +330,8 @@ pub struct RssHistory {
     pub peak_bytes: Option<u64>,
     /// How it went.
     pub trend: Trend,
+    /// How it went without what was lazily free.
+    pub effective_trend: Trend,
     /// The virtual size, with the last RSS.
     pub virtual_bytes: Option<u64>,
     /// The first and the last look at smaps_rollup.
