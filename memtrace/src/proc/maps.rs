@@ -131,16 +131,18 @@ impl Rows {
 }
 
 /// One row: `start-end perms offset dev inode   name`.
-struct Row<'a> {
-    range: Range<u64>,
+pub(super) struct Row<'a> {
+    pub(super) range: Range<u64>,
     shared: bool,
-    /// There is a file behind it: its device and inode are not zero.
-    file: bool,
-    name: &'a [u8],
+    pub(super) executable: bool,
+    /// Major and minor number, and the inode: all zero where no file is behind it.
+    pub(super) device: (u32, u32),
+    pub(super) inode: u64,
+    pub(super) name: &'a [u8],
 }
 
 impl<'a> Row<'a> {
-    fn parse(line: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let mut rest = line;
         let mut next = || {
             let at = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
@@ -150,7 +152,7 @@ impl<'a> Row<'a> {
         };
         let (addresses, perms, offset, dev, inode) = (next()?, next()?, next()?, next()?, next()?);
         let range = range(addresses)?;
-        let &[b'r' | b'-', b'w' | b'-', b'x' | b'-', share] = perms.as_bytes() else {
+        let &[b'r' | b'-', b'w' | b'-', execute @ (b'x' | b'-'), share] = perms.as_bytes() else {
             return None;
         };
         let shared = match share {
@@ -168,15 +170,22 @@ impl<'a> Row<'a> {
         Some(Self {
             range,
             shared,
-            file: major != 0 || minor != 0 || inode != 0,
+            executable: execute == b'x',
+            device: (major, minor),
+            inode,
             name: &rest[padding..],
         })
+    }
+
+    /// There is a file behind it.
+    pub(super) fn is_file(&self) -> bool {
+        self.device != (0, 0) || self.inode != 0
     }
 
     /// What the row is, and the name that goes with it.
     fn kind(&self) -> (MappingKind, Option<&'a [u8]>) {
         let name = (!self.name.is_empty()).then_some(self.name);
-        if self.file {
+        if self.is_file() {
             if let Some(given) = bracketed(self.name, b"[anon_shmem:") {
                 return (MappingKind::File, Some(given));
             }
@@ -219,7 +228,7 @@ fn bracketed<'a>(name: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// The name with `\012` turned back into a newline, the only byte that the kernel escapes here.
-fn unescape(name: &[u8]) -> String {
+pub(super) fn unescape(name: &[u8]) -> String {
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((&byte, tail)) = rest.split_first() {

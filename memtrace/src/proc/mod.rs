@@ -4,6 +4,7 @@
 //! here and passed on unescaped: who prints it escapes it. A process may end at any moment, so
 //! ENOENT and ESRCH from any reader mean "it is gone" ([`is_gone`]) and are not failures.
 
+pub mod mapped;
 pub mod maps;
 pub mod namespace;
 pub mod pidfd;
@@ -52,7 +53,7 @@ fn link(path: String) -> Option<String> {
 }
 
 /// A name from the kernel as text of at most [`MAX_NAME`] bytes; what is not UTF-8 is replaced.
-fn bounded_name(bytes: &[u8]) -> String {
+pub(crate) fn bounded_name(bytes: &[u8]) -> String {
     let bytes = &bytes[..bytes.len().min(MAX_NAME)];
     let mut name = String::from_utf8_lossy(bytes).into_owned();
     // A replacement character is longer than the byte it stands for.

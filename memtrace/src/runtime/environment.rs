@@ -1,0 +1,88 @@
+//! The environment and the command line of a process, as they were at its last exec.
+
+/// NUL-separated variables, in their order. Not Debug: an environment holds secrets.
+#[derive(Default)]
+pub(super) struct Environment {
+    variables: Vec<(String, String)>,
+}
+
+impl Environment {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        let variables = bytes
+            .split(|&byte| byte == 0)
+            .filter_map(|entry| {
+                let at = entry.iter().position(|&byte| byte == b'=')?;
+                // An entry that begins with '=' has no name.
+                (at > 0).then(|| (text(&entry[..at]), text(&entry[at + 1..])))
+            })
+            .collect();
+        Self { variables }
+    }
+
+    /// The first of that name, as getenv(3) finds it.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.variables
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// As [`Environment::get`], whatever its upper and lower case.
+    pub(super) fn get_ignoring_case(&self, name: &str) -> Option<&str> {
+        self.variables
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// All whose name begins so, whatever its upper and lower case.
+    pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().filter_map(move |(key, value)| {
+            key.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+                .then_some((key.as_str(), value.as_str()))
+        })
+    }
+}
+
+/// The arguments of a command line, the program's own name first.
+pub(super) fn arguments(bytes: &[u8]) -> Vec<String> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.split(|&byte| byte == 0).map(text).collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_variable_of_a_name_counts_and_broken_ones_are_left_out() {
+        let environment = Environment::parse(b"A=1\0A=2\0=x\0novalue\0B=\0mi_x=3\0C=a=b\xff");
+        assert_eq!(environment.get("A"), Some("1"));
+        assert_eq!(environment.get("B"), Some(""));
+        assert_eq!(environment.get("C"), Some("a=b\u{fffd}"));
+        assert_eq!(environment.get("novalue"), None);
+        assert_eq!(environment.get_ignoring_case("MI_X"), Some("3"));
+        let found: Vec<_> = environment.beginning_with("MI_").collect();
+        assert_eq!(found, [("mi_x", "3")]);
+    }
+
+    #[test]
+    fn a_prefix_may_end_inside_a_character_of_a_name() {
+        let environment = Environment::parse("ää=1".as_bytes());
+        assert_eq!(environment.beginning_with("MIM").count(), 0);
+    }
+
+    #[test]
+    fn arguments_may_be_empty() {
+        assert_eq!(arguments(b"a\0\0b\0"), ["a", "", "b"]);
+        assert!(arguments(b"").is_empty());
+    }
+}
