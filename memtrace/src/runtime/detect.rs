@@ -115,6 +115,8 @@ impl Search {
             }
             match self.process.mapped(&mapped) {
                 Ok(file) => self.look(&mapped.path, file, false),
+                // Memory of a device, say /dev/zero: no library.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
                 Err(error) => {
                     self.by_name(&mapped);
                     self.unreadable(&mapped.path, &error);
@@ -182,7 +184,7 @@ impl Search {
         if marks.tcmalloc || kind == Some(Kind::Tcmalloc) {
             let version = others::version(Kind::Tcmalloc, plain, &elf, &mut budget);
             let mut found = others::tcmalloc(version.as_deref(), &self.environment);
-            (found.version, found.linkage) = (version, Some(linkage.to_owned()));
+            found.linkage = Some(linkage.to_owned());
             self.add(found);
         }
         // A library that only looks like it, such as libc_malloc_debug, does not count.
@@ -215,7 +217,7 @@ impl Search {
         let version = others::version(kind, path, elf, budget);
         let mut found =
             others::runtime(kind, version.as_deref(), &self.environment, &self.arguments);
-        (found.version, found.linkage) = (version, Some(linkage.to_owned()));
+        found.linkage = Some(linkage.to_owned());
         self.add(found);
     }
 
@@ -240,7 +242,8 @@ impl Search {
             .program
             .as_ref()
             .and_then(|program| jemalloc::built_in(program, prefix))
-            .or_else(|| jemalloc::built_in(elf, prefix));
+            .or_else(|| jemalloc::built_in(elf, prefix))
+            .or_else(|| jemalloc::built_in_string(elf, budget));
         let mut found = jemalloc::runtime(version, prefix, &options);
         found.linkage = Some(match prefix {
             "" => linkage.to_owned(),

@@ -1,19 +1,96 @@
-//! Tests of the whole search.
+//! Tests of the whole search, on real processes.
 
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use super::super::{GivesBack, Origin};
 use super::*;
 
-#[test]
-#[ignore]
-fn show() {
-    for pid in std::env::var("PIDS").unwrap().split_whitespace() {
-        let pid: u32 = pid.parse().unwrap();
-        detect(pid);
-        let start = Instant::now();
-        let found = detect(pid);
-        println!("{pid} {:?}: {found}", start.elapsed());
-        for r in &found.list {
-            println!("      {} {:?} {:?}", r.kind.name(), r.gives_back, r.linkage);
-        }
-        println!("      {:?}", found.problems);
+/// A program that runs until it is dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(program: &str, set_up: impl FnOnce(&mut Command)) -> Option<Self> {
+        let mut command = Command::new(program);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        set_up(&mut command);
+        // It has its own program and environment once spawn has seen the exec.
+        command.spawn().ok().map(Self)
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_process_that_does_not_exist_is_a_problem_and_no_panic() {
+    let found = detect(u32::MAX);
+    assert!(found.is_empty());
+    assert_eq!(found.problems.len(), 1);
+}
+
+#[test]
+fn the_environment_at_exec_is_seen() {
+    let cat = Running::start("cat", |command| {
+        command.env("MALLOC_ARENA_MAX", "2");
+    })
+    .unwrap();
+    // The loader maps the C library after the exec.
+    let mut found = detect(cat.0.id());
+    for _ in 0..500 {
+        if !found.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        found = detect(cat.0.id());
+    }
+    let [glibc] = &found.list[..] else {
+        panic!("{found:?}");
+    };
+    if glibc.kind != Kind::Glibc {
+        crate::proc::not_run(
+            "cat is not linked to glibc here",
+            "run it on a glibc system",
+        );
+        return;
+    }
+    assert!(glibc.version.is_some());
+    assert_eq!(found.problems, Vec::<String>::new());
+    assert_eq!(glibc.gives_back, GivesBack::DontNeed);
+    assert_eq!(glibc.settings[0].origin, Origin::Environment);
+    assert!(
+        glibc.to_string().ends_with("(MALLOC_ARENA_MAX=2)"),
+        "{glibc}"
+    );
+}
+
+#[test]
+fn a_program_whose_file_was_replaced_is_still_the_one_that_runs() {
+    let directory = std::env::temp_dir().join(format!("memtrace-runtime-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("cat");
+    std::fs::copy("/bin/cat", &path).unwrap();
+    let started = Running::start(path.to_str().unwrap(), |command| {
+        command.arg0("something else");
+    })
+    .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    // A file that would be taken for Go.
+    std::fs::write(&path, b"\xff Go buildinf:\x08\x02").unwrap();
+    let process = Process::open(started.0.id()).unwrap();
+    let mut magic = [0; 4];
+    std::io::Read::read_exact(&mut process.executable().unwrap(), &mut magic).unwrap();
+    assert_eq!(&magic, b"\x7fELF");
+    assert!(
+        detect(started.0.id())
+            .list
+            .iter()
+            .all(|r| r.kind != Kind::Go)
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -203,6 +203,53 @@ impl<F: ReadAt> Elf<F> {
             .find_map(|table| self.symbol_of(table, name))
     }
 
+    /// Where a pointer at an address points to. In a position-independent file it may be 0, and
+    /// what the loader will add to it stands in the relocations.
+    pub(super) fn pointer(&self, address: u64) -> Option<u64> {
+        match self.word(&self.read_address(address, 8)?)? {
+            0 => self.addend(address),
+            there => Some(there),
+        }
+    }
+
+    /// What a relocation without a symbol puts at an address.
+    fn addend(&self, address: u64) -> Option<u64> {
+        if !self.is_64 {
+            return None;
+        }
+        let tables = self.sections.iter().filter(|section| {
+            let bytes = section.place.end - section.place.start;
+            section.kind == elf::SHT_RELA && bytes <= MAX_SYMBOLS
+        });
+        // Elf64_Rela: r_offset, r_info with the symbol in its upper half, r_addend.
+        tables.into_iter().find_map(|table| {
+            self.entries(&table.place, 24, |entry| {
+                let here = self.number(entry.get(..8)?)? == address;
+                let without_symbol = self.number(entry.get(8..16)?)? >> 32 == 0;
+                (here && without_symbol).then(|| self.number(entry.get(16..24)?))?
+            })
+        })
+    }
+
+    /// The first answer for an entry of a table.
+    fn entries<T>(
+        &self,
+        place: &Range<u64>,
+        size: usize,
+        mut each: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Option<T> {
+        let mut found = None;
+        let mut rest: Vec<u8> = Vec::new();
+        self.chunks(place, 0, |chunk| {
+            rest.extend_from_slice(chunk);
+            let whole = rest.len() / size * size;
+            found = rest[..whole].chunks_exact(size).find_map(&mut each);
+            rest.drain(..whole);
+            found.is_none()
+        });
+        found
+    }
+
     fn symbol_of(&self, table: &Section, name: &str) -> Option<u64> {
         let names = &self.sections.get(table.link as usize)?.place;
         let bytes = |place: &Range<u64>| place.end.saturating_sub(place.start);
@@ -225,21 +272,7 @@ impl<F: ReadAt> Elf<F> {
             return None;
         }
         let entry = if self.is_64 { 24 } else { 16 };
-        let mut found = None;
-        let mut rest: Vec<u8> = Vec::new();
-        self.chunks(&table.place, 0, |chunk| {
-            rest.extend_from_slice(chunk);
-            let whole = rest.len() / entry * entry;
-            for symbol in rest[..whole].chunks_exact(entry) {
-                if let Some(address) = self.defined(symbol, &offsets) {
-                    found = Some(address);
-                    return false;
-                }
-            }
-            rest.drain(..whole);
-            true
-        });
-        found
+        self.entries(&table.place, entry, |symbol| self.defined(symbol, &offsets))
     }
 
     /// The address of a symbol table's entry, if its name is one of those and it is defined here.

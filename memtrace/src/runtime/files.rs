@@ -111,11 +111,11 @@ impl Process {
     }
 }
 
-/// Opens for reading what an O_PATH descriptor stands for, if it is a regular file.
+/// Opens for reading what an O_PATH descriptor stands for, if it is a regular file; else `InvalidInput`.
 fn regular(found: OwnedFd) -> io::Result<File> {
     let found = File::from(found);
     if !found.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::ErrorKind::InvalidInput.into());
     }
     let again = c_string(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
     // O_NONBLOCK: a lease on the file makes the open fail at once instead of waiting for its holder.

@@ -39,16 +39,26 @@ pub(super) struct Options<'a> {
     pub(super) environment: Option<&'a str>,
 }
 
-/// The string that a variable `malloc_conf` of a program or library points to. In a position-independent
-/// file the pointer is 0 until the loader fills it: such a string is not found.
+/// The string that a variable `malloc_conf` of a program or library points to.
 pub(super) fn built_in<F: ReadAt>(elf: &Elf<F>, prefix: &str) -> Option<String> {
     let variable = elf.symbol(&format!("{prefix}malloc_conf"))?;
-    let address = elf.word(&elf.read_address(variable, 8)?)?;
-    if address == 0 {
-        return None;
-    }
-    let text = elf.read_address(address, MAX_VALUE)?;
+    let text = elf.read_address(elf.pointer(variable)?, MAX_VALUE)?;
     strings::until_nul(&text).map(str::to_owned)
+}
+
+/// In a stripped program the variable cannot be found, but a string with a decay time in it is its value:
+/// jemalloc's own messages have none. A string that others run into is missed.
+pub(super) fn built_in_string<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> Option<String> {
+    strings::find(elf, b"_decay_ms:", budget, |before, after| {
+        let start = before.iter().rposition(|&b| b == 0)? + 1;
+        let text = format!(
+            "{}{}",
+            std::str::from_utf8(&before[start..]).ok()?,
+            strings::until_nul(after)?
+        );
+        let option = |c: char| c.is_ascii_alphanumeric() || "_:,.-".contains(c);
+        text.chars().all(option).then_some(text)
+    })
 }
 
 /// The name of its environment variable: `JEMALLOC_CPREFIX"MALLOC_CONF"`, the prefix in upper case.

@@ -216,6 +216,7 @@ pub(super) fn mimalloc(options: MimallocOptions, environment: &Environment) -> R
 /// and Google's tcmalloc gives MADV_DONTNEED by default too (tcmalloc/internal/system_allocator.h: madvise_).
 pub(super) fn tcmalloc(version: Option<&str>, environment: &Environment) -> Runtime {
     let mut found = Runtime::new(Kind::Tcmalloc);
+    found.version = version.map(str::to_owned);
     for (name, value) in environment.beginning_with("TCMALLOC_") {
         found.set(name, value, Origin::Environment);
     }
@@ -244,6 +245,7 @@ pub(super) fn runtime(
     arguments: &[String],
 ) -> Runtime {
     let mut found = Runtime::new(kind);
+    found.version = version.map(str::to_owned);
     let (variables, prefixes): (&[&str], &[&str]) = match kind {
         // glibc/malloc/arena.c, ptmalloc_init, and the manual's chapter on tunables.
         Kind::Glibc => (&["GLIBC_TUNABLES"], &["MALLOC_"]),

@@ -12,6 +12,10 @@ const AFTER: usize = 192;
 /// Enough that every hit is seen once with both.
 const OVERLAP: usize = BEFORE + AFTER;
 
+/// Each of jemalloc's messages begins in the same way (jemalloc/src/jemalloc.c), and it has dozens. A tool
+/// that knows how one looks has fewer.
+const JEMALLOC_MESSAGES: u32 = 4;
+
 /// How much may still be read, and until when.
 pub(super) struct Budget {
     pub(super) bytes: u64,
@@ -45,10 +49,10 @@ pub(super) struct Marks {
 /// Looks for every allocator in one pass: all their marks have `malloc` in them, which is rare enough.
 pub(super) fn marks<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> Marks {
     let mut marks = Marks::default();
+    let mut messages = 0;
     let whole = visit(elf, b"malloc", budget, |before, after| {
         if before.ends_with(b"<je") {
-            // jemalloc/src/jemalloc.c: every message begins so.
-            marks.jemalloc |= after.starts_with(b"malloc>: ");
+            messages += u32::from(after.starts_with(b"malloc>: "));
         } else if before.ends_with(b"mi") {
             // mimalloc/src/options.c: _mi_error_message, _mi_warning_message.
             marks.mimalloc |= after.starts_with(b"malloc: error: ");
@@ -66,6 +70,7 @@ pub(super) fn marks<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> Marks {
         }
         true
     });
+    marks.jemalloc = messages >= JEMALLOC_MESSAGES;
     marks.cut = !whole;
     marks
 }
