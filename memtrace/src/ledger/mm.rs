@@ -42,6 +42,8 @@ pub struct Mm {
     pub rss: RssHistory,
     lazy: Lazy,
     ended: bool,
+    /// Traced from its first instruction.
+    pub from_start: bool,
     /// True once its mappings were read: without them most faults have no class.
     pub mappings_known: bool,
     pub(super) space: Space,
@@ -72,6 +74,7 @@ impl Mm {
             rss: RssHistory::default(),
             lazy: Lazy::default(),
             ended: false,
+            from_start: false,
             mappings_known: false,
             space: Space::default(),
             in_flight: Vec::new(),
@@ -83,6 +86,7 @@ impl Mm {
     pub(super) fn fresh(pid: u32, image: u32, comm: String, start_ns: u64) -> Self {
         let mut new = Self::new(pid, image, comm, start_ns);
         new.lazy.before_bytes = Some(0);
+        new.from_start = true;
         new
     }
 
@@ -180,7 +184,11 @@ impl Mm {
 
     /// True unless it is certain that nothing of it is lazily free.
     pub fn may_have_lazy(&self) -> bool {
-        let seen = self.rss.lazyfree_bytes().is_some_and(|bytes| bytes > 0);
+        let seen = match self.rss.lazyfree_bytes() {
+            Some(bytes) => bytes > 0,
+            // Before the trace nobody knows what was done to it.
+            None => self.lazy.before_bytes.is_none(),
+        };
         seen || self.space.lazy_bytes() > 0 || self.lazy_unseen()
     }
 

@@ -1,9 +1,11 @@
 //! One run: attach, read, apply, show, and end in an order that loses nothing.
 
+mod calibrate;
 mod ending;
 mod enrich;
 mod kernel_log;
 mod reclaim;
+mod recognise;
 mod report;
 mod sampler;
 mod start;

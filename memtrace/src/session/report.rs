@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 
 use super::ending::Ending;
-use super::nothing_lost;
+use super::recognise::Recognise;
+use super::{calibrate, nothing_lost};
 use crate::attach::Counts;
 use crate::decode::Delivered;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::Lost;
 use crate::ledger::{Ledger, Mm};
 use crate::units::{Count, counted};
+use crate::verdict::{self, Facts, Verdict};
 use crate::view::Summary;
 use crate::view::balance::{Balance, Outside};
 
@@ -135,6 +137,7 @@ impl Check {
 
 /// What the summaries need to know beside the ledger.
 pub struct Surroundings<'a> {
+    pub recognise: &'a mut Recognise,
     /// Children that are not followed, by parent.
     pub unfollowed: &'a HashMap<u32, u64>,
     pub follow_forks: bool,
@@ -147,11 +150,11 @@ pub struct Surroundings<'a> {
 }
 
 /// One summary for each address space.
-pub fn summaries(ledger: &Ledger, check: &Check, around: &Surroundings<'_>) -> Vec<Summary> {
+pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) -> Vec<Summary> {
     let exact = check.exact();
     let mut notes = check.notes();
     notes.extend_from_slice(around.notes);
-    ledger
+    let mut summaries: Vec<Summary> = ledger
         .mms()
         .iter()
         .map(|mm| {
@@ -174,9 +177,39 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &Surroundings<'_>) -> V
                 reclaim_unknown: around.reclaim_unknown.clone(),
                 rss_age_ns: mm.rss.last_at_ns.map(|at_ns| end_ns.saturating_sub(at_ns)),
                 exit: mm.exit,
+                runtimes: around.recognise.of((mm.pid, mm.image)),
+                effects: Vec::new(),
+                verdict: None,
             }
         })
-        .collect()
+        .collect();
+    let refaulted = |one: &Summary| one.totals.faults.refaults().faults > 0;
+    let fault_ns = summaries
+        .iter()
+        .any(refaulted)
+        .then(calibrate::fault_ns)
+        .flatten();
+    for (summary, mm) in summaries.iter_mut().zip(ledger.mms()) {
+        summary.effects = verdict::effects(&summary.runtimes.list, &summary.totals);
+        summary.verdict = Some(judge(summary, mm, fault_ns));
+    }
+    summaries
+}
+
+fn judge(summary: &Summary, mm: &Mm, fault_ns: Option<u64>) -> Verdict {
+    verdict::judge(&Facts {
+        pid: summary.pid,
+        start_ns: summary.start_ns,
+        duration_ns: summary.duration_ns,
+        from_start: mm.from_start,
+        exact: summary.exact,
+        ended: mm.ended(),
+        rss: &summary.rss,
+        totals: &summary.totals,
+        balance: summary.balance.as_ref(),
+        runtimes: &summary.runtimes.list,
+        fault_ns,
+    })
 }
 
 fn balance(mm: &Mm, around: &Surroundings<'_>) -> Option<Balance> {

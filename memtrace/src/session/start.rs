@@ -57,6 +57,10 @@ fn attach_to_running(
             processes.push(process);
         }
     }
+    for process in &processes {
+        // Goes on while the programs are loaded.
+        tracker.recognise.ask((process.pid, 0));
+    }
     let pids = processes.iter().map(|process| process.pid).collect();
     // From here on, so that nothing that is recorded while we attach comes before its process.
     let begin_ns = clock::now_ns();
@@ -69,9 +73,10 @@ fn attach_to_running(
         pid: process.pid,
         comm: process.comm,
         exe: process.exe,
-        runtime: None,
+        runtime: tracker.recognise.line((process.pid, 0)),
     });
-    tracker.header(&header(attached.fault_source, targets.collect())?)?;
+    let targets = targets.collect();
+    tracker.header(&header(attached.fault_source, targets)?)?;
     Ok(Started {
         attached,
         ends,
@@ -200,11 +205,13 @@ impl Launched {
             }
             tracker.sample(pid);
             tracker.count_exactly(pid, attached);
+            // Its libraries are not mapped yet: it is looked at again when it has exec'd.
+            tracker.recognise.ask((pid, 0));
             target = Some(view::Target {
                 pid,
                 comm: proc::comm(pid).unwrap_or_default(),
                 exe: proc::exe(pid),
-                runtime: None,
+                runtime: tracker.recognise.line((pid, 0)),
             });
         });
         match result {

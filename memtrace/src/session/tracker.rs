@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::ending::Ending;
 use super::enrich::Enrich;
 use super::reclaim::Reclaim;
+use super::recognise::Recognise;
 use super::sampler::{Reply, Sampler, Who};
 use super::{nothing_lost, report};
 use crate::attach::{Attached, Counts};
@@ -46,6 +47,7 @@ pub struct Tracker {
     meters: HashMap<(u32, u32), Meter>,
     pub reclaim: Reclaim,
     pub sampler: Sampler,
+    pub recognise: Recognise,
     /// The last FREE of each process for which a look was asked.
     looked_for: HashMap<u32, u64>,
     /// What is to be said at the end of the run.
@@ -78,6 +80,7 @@ impl Tracker {
             status_due: false,
             reclaim: Reclaim::new(config.reclaim_tracking, config.exact_bytes),
             sampler: Sampler::start()?,
+            recognise: Recognise::start()?,
             looked_for: HashMap::new(),
             notes: Vec::new(),
         })
@@ -141,11 +144,17 @@ impl Tracker {
         for event in self.reclaim.all(clock::now_ns(), kernel) {
             self.order.push(event);
         }
+        let mut images = Vec::new();
         for pid in self.owners() {
-            if self.ledger.mm_of(pid).is_some_and(Mm::lazy_may_change) {
+            let Some(mm) = self.ledger.mm_of(pid) else {
+                continue;
+            };
+            images.push((mm.pid, mm.image));
+            if mm.lazy_may_change() {
                 self.sampler.want_now(self.who(pid));
             }
         }
+        self.recognise.ask_again(&images);
         self.note_the_dead();
         let of = |lost: &Lost| (lost.faults, lost.calls, lost.lifecycle, lost.populated);
         let more = of(&lost) != of(&self.lost);
@@ -276,16 +285,31 @@ impl Tracker {
             Event::Exit(exit) => (exit.pid, exit.at_ns),
             _ => return,
         };
+        if let Some(mm) = self.ledger.mm_of(pid) {
+            self.recognise.image_ends((mm.pid, mm.image), at_ns);
+        }
         if let Some(taken) = self.reclaim.image_ends(pid, at_ns, kernel) {
             self.ledger.apply(&taken);
         }
     }
 
-    /// With `--exact-bytes` a new address space is counted from its first moment that we know of.
+    /// Looks at a new address space; with `--exact-bytes` it is counted from its first moment that
+    /// we know of.
     fn after(&mut self, event: &Event, kernel: &mut Attached) {
         let pid = match event {
-            Event::Exec(exec) if exec.followed => exec.pid,
-            Event::Fork(fork) if fork.followed && !fork.shares_vm => fork.pid,
+            Event::Exec(exec) if exec.followed => {
+                if let Some(mm) = self.ledger.mm_of(exec.pid) {
+                    self.recognise.ask((mm.pid, mm.image));
+                }
+                exec.pid
+            }
+            Event::Fork(fork) if fork.followed && !fork.shares_vm => {
+                if let Some(parent) = self.ledger.mm_of(fork.parent_pid) {
+                    let parent = (parent.pid, parent.image);
+                    self.recognise.inherit(parent, (fork.pid, 0));
+                }
+                fork.pid
+            }
             _ => return,
         };
         if self.reclaim.is_exact()
@@ -359,7 +383,8 @@ impl Tracker {
         let summaries = report::summaries(
             &self.ledger,
             &check,
-            &report::Surroundings {
+            &mut report::Surroundings {
+                recognise: &mut self.recognise,
                 unfollowed: &self.enrich.unfollowed,
                 follow_forks: self.enrich.follow_forks,
                 notes: &self.notes,
@@ -538,17 +563,22 @@ fn status(mm: &Mm, lost: Lost, meters: &mut HashMap<(u32, u32), Meter>) -> Statu
     let meter = meters
         .entry((mm.pid, mm.image))
         .or_insert_with(|| Meter::new(mm.start_ns));
+    // Where nothing can be lazily free nobody looks, and nobody needs to.
+    let (lazyfree_bytes, effective_rss_bytes, looked_ns) = if mm.may_have_lazy() {
+        let looked_ns = mm.rss.last_rollup.map(|rollup| rollup.at_ns);
+        (mm.rss.lazyfree_bytes(), mm.rss.effective_bytes(), looked_ns)
+    } else {
+        let read_ns = mm.rss.last_bytes.and(mm.rss.last_at_ns);
+        (read_ns.map(|_| 0), mm.rss.last_bytes, read_ns)
+    };
     Status {
         at_ns,
         pid: mm.pid,
         comm: mm.comm.clone(),
         rss_bytes: mm.rss.last_bytes,
-        lazyfree_bytes: mm.rss.lazyfree_bytes(),
-        lazyfree_age_ns: mm
-            .rss
-            .last_rollup
-            .map(|rollup| at_ns.saturating_sub(rollup.at_ns)),
-        effective_rss_bytes: mm.rss.effective_bytes(),
+        lazyfree_bytes,
+        lazyfree_age_ns: looked_ns.map(|then| at_ns.saturating_sub(then)),
+        effective_rss_bytes,
         sample_cost_ns: mm.rss.last_rollup.map(|rollup| rollup.cost_ns),
         rates: meter.rates(at_ns, &mm.totals),
         totals: mm.totals.clone(),

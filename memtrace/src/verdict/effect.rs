@@ -25,7 +25,11 @@ fn effect(runtime: &Runtime, all: &[Runtime], totals: &Totals) -> Option<String>
             .map(|(_, totals)| totals.calls)
             .sum()
     };
-    let (free, dontneed) = (calls(GiveBack::Free), calls(GiveBack::DontNeed));
+    let (mut free, dontneed) = (calls(GiveBack::Free), calls(GiveBack::DontNeed));
+    // It tries at its start whether the kernel takes the advice (src/pages.c:pages_boot).
+    if runtime.kind == Kind::Jemalloc && free == 1 {
+        free = 0;
+    }
     let said = said(runtime);
     let free_calls = counted(free, &format!("{} call", Advice::FREE));
     let dontneed_calls = counted(dontneed, &format!("{} call", Advice::DONTNEED));
@@ -35,13 +39,15 @@ fn effect(runtime: &Runtime, all: &[Runtime], totals: &Totals) -> Option<String>
         _ if free + dontneed == 0 => {
             format!("{said}: nothing was given back while traced, so that its effect was not seen")
         }
-        GivesBack::DontNeed if free > 0 => format!(
-            "{said}, yet {free_calls} were seen{}",
-            others(runtime, all)
-        )
-        .replace("call were", "call was"),
+        GivesBack::DontNeed if free > 0 => {
+            format!("{said}, yet {free_calls} were seen{}", others(runtime, all))
+                .replace("call were", "call was")
+        }
         GivesBack::DontNeed => {
-            format!("{said}, and so it is: {dontneed_calls} and no {} were seen", Advice::FREE)
+            format!(
+                "{said}, and so it is: {dontneed_calls} and no {} were seen",
+                Advice::FREE
+            )
         }
         GivesBack::Free if free > 0 => {
             format!("{said}, and so it is: {free_calls} were seen").replace("call were", "call was")

@@ -36,7 +36,10 @@ impl<'a> Course<'a> {
         let growth = self.growth();
         let much = GROWTH_BYTES.max(self.first() / GROWTH_PART);
         let late = self.last_half();
-        let before = late.iter().take(late.len().div_ceil(3)).map(|point| point.1);
+        let before = late
+            .iter()
+            .take(late.len().div_ceil(3))
+            .map(|point| point.1);
         let since = late.iter().skip(late.len() * 2 / 3).map(|point| point.1);
         let (before, since) = (before.max().unwrap_or(0), since.min().unwrap_or(0));
         // A quarter of an even growth would fall into the last third but one of that half.
@@ -44,7 +47,7 @@ impl<'a> Course<'a> {
     }
 
     /// By how much it moved in the last half of the time.
-    pub(super) fn spread(&self) -> u64 {
+    fn spread(&self) -> u64 {
         let bytes = self.last_half().iter().map(|point| point.1);
         let (least, most) = (bytes.clone().min(), bytes.max());
         most.unwrap_or(0) - least.unwrap_or(0)
@@ -52,7 +55,7 @@ impl<'a> Course<'a> {
 
     /// For how long it has been as steady as it is in the last half of the time.
     pub(super) fn steady_ns(&self) -> u64 {
-        let band = self.spread().max(self.tolerance());
+        let band = self.band();
         let last = self.0[self.0.len() - 1];
         let since = self
             .0
@@ -62,6 +65,11 @@ impl<'a> Course<'a> {
             .last()
             .unwrap_or(&last);
         last.0 - since.0
+    }
+
+    /// What it is steady within.
+    pub(super) fn band(&self) -> u64 {
+        self.spread().max(self.tolerance())
     }
 
     fn tolerance(&self) -> u64 {
@@ -83,19 +91,25 @@ mod tests {
     const M: u64 = 1 << 20;
 
     fn of(bytes: &[u64]) -> Vec<(u64, u64)> {
-        (0..).step_by(1_000_000_000).zip(bytes.iter().map(|m| m * M)).collect()
+        (0..)
+            .step_by(1_000_000_000)
+            .zip(bytes.iter().map(|m| m * M))
+            .collect()
     }
 
     #[test]
     fn growth_that_ended_is_no_growth_any_more() {
         let even: Vec<u64> = (10..40).map(|i| i * 3).collect();
         assert!(Course::of(&of(&even)).unwrap().grows());
-        let ended: Vec<u64> = (0..30).map(|i| if i < 10 { 10 + 20 * i } else { 200 }).collect();
+        let ended: Vec<u64> = (0..30)
+            .map(|i| if i < 10 { 10 + 20 * i } else { 200 })
+            .collect();
         let points = of(&ended);
         let course = Course::of(&points).unwrap();
         assert!(!course.grows());
         assert_eq!(course.spread(), 0);
-        assert_eq!(course.steady_ns(), 19_000_000_000);
+        // From 190 on, which is within a twentieth.
+        assert_eq!(course.steady_ns(), 20_000_000_000);
     }
 
     #[test]

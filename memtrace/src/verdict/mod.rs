@@ -12,6 +12,7 @@ use crate::runtime::Runtime;
 use crate::units::{Bytes, BytesPerSecond, Count, Nanos, Percent, counted};
 use crate::view::balance::Balance;
 pub use effect::effects;
+
 use growth::Course;
 
 /// What the verdict rests on.
@@ -208,7 +209,10 @@ fn lazily_free(facts: &Facts<'_>) -> Option<Draft> {
         Percent(part),
     ));
     draft.show(format!("without it the RSS is {}", Bytes(effective)));
-    if let Some(free) = facts.totals.advice.get(&crate::ledger::advice::Advice::FREE)
+    if let Some(free) = facts
+        .totals
+        .advice
+        .get(&crate::ledger::advice::Advice::FREE)
         && free.calls > 0
     {
         draft.show(format!(
@@ -220,7 +224,9 @@ fn lazily_free(facts: &Facts<'_>) -> Option<Draft> {
     } else {
         draft.show("it was marked before tracing began: no MADV_FREE was seen".to_owned());
     }
-    if let Some(reused) = facts.balance.and_then(|balance| balance.reused_silently_bytes)
+    if let Some(reused) = facts
+        .balance
+        .and_then(|balance| balance.reused_silently_bytes)
         && reused > lazy / 10
     {
         draft.show(format!(
@@ -273,7 +279,11 @@ fn churn(facts: &Facts<'_>) -> Option<Draft> {
         "{} of what {advice} gave back ({} of {} {of}) was faulted in again: {}",
         Percent(ratio.min(1.0)),
         Bytes(totals.refaulted_bytes),
-        Bytes(totals.released.map_or(totals.requested_bytes, |released| released.bytes)),
+        Bytes(
+            totals
+                .released
+                .map_or(totals.requested_bytes, |released| released.bytes)
+        ),
         BytesPerSecond(rate),
     ));
     if let Some(wait) = totals.ages.quantile_ns(0.5) {
@@ -341,7 +351,10 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
         let mut draft = Draft::new(Kind::RegrowthWithoutFaults);
         draft.show(what);
         draft.show(if unfaulted > 0 {
-            format!("{} of it came without a page fault (measured)", Bytes(without))
+            format!(
+                "{} of it came without a page fault (measured)",
+                Bytes(without)
+            )
         } else {
             format!(
                 "its {} can have brought {} at the most",
@@ -376,7 +389,7 @@ fn retained(facts: &Facts<'_>, course: &Course) -> Draft {
     draft.show(format!(
         "RSS is {} and has stayed within {} for the last {}",
         Bytes(course.last()),
-        Bytes(course.spread()),
+        Bytes(course.band()),
         Nanos(course.steady_ns()),
     ));
     draft.show(match given_back(facts.totals) {
@@ -390,7 +403,9 @@ fn retained(facts: &Facts<'_>, course: &Course) -> Draft {
             Bytes(rollup.lazyfree_bytes)
         ));
         if rollup.anonymous_bytes < rollup.rss_bytes / 2 {
-            draft.doubt("most of it is of files or shared memory, which no allocator holds".to_owned());
+            draft.doubt(
+                "most of it is of files or shared memory, which no allocator holds".to_owned(),
+            );
         }
     }
     draft
@@ -437,7 +452,11 @@ fn given_back(totals: &Totals) -> u64 {
     advice
         .chain([&unmap.munmap, &unmap.map_fixed, &unmap.mremap, &unmap.brk])
         .filter(|totals| totals.calls > 0)
-        .map(|totals| totals.released.map_or(totals.requested_bytes, |released| released.bytes))
+        .map(|totals| {
+            totals
+                .released
+                .map_or(totals.requested_bytes, |released| released.bytes)
+        })
         .fold(0, u64::saturating_add)
 }
 

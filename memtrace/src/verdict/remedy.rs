@@ -13,7 +13,7 @@ pub(super) fn advice(verdict: Verdict, facts: &Facts<'_>) -> Vec<String> {
         Verdict::LazilyFree => {
             advice.push(
                 "watch RSS less LazyFree (Rss and LazyFree of /proc/PID/smaps_rollup) instead of RSS; a memory \
-                 limit counts it until the kernel takes it, which it does before it swaps"
+                 limit counts it until the kernel takes it"
                     .to_owned(),
             );
             if !facts.ended {
@@ -124,13 +124,19 @@ fn churn(runtime: &Runtime) -> Option<String> {
              by MADV_FREE first",
             variable(runtime)
         ),
-        Kind::Tcmalloc => "lower TCMALLOC_RELEASE_RATE (1.0 by default; 0 never gives back)".to_owned(),
+        Kind::Tcmalloc => {
+            "lower TCMALLOC_RELEASE_RATE (1.0 by default; 0 never gives back)".to_owned()
+        }
         Kind::Mimalloc => "raise MIMALLOC_PURGE_DELAY (in ms; -1 never gives back)".to_owned(),
-        Kind::Glibc => "raise MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ (M_TRIM_THRESHOLD and \
+        Kind::Glibc => {
+            "raise MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ (M_TRIM_THRESHOLD and \
                         M_MMAP_THRESHOLD of mallopt), which also stops them from adapting"
-            .to_owned(),
-        Kind::Jvm => "set -Xms to -Xmx, or -XX:MaxHeapFreeRatio higher, so that the heap shrinks less"
-            .to_owned(),
+                .to_owned()
+        }
+        Kind::Jvm => {
+            "set -Xms to -Xmx, or -XX:MaxHeapFreeRatio higher, so that the heap shrinks less"
+                .to_owned()
+        }
         Kind::DotNet => "unset DOTNET_GCConserveMemory, or set DOTNET_GCRetainVM=1".to_owned(),
         _ => return None,
     })
@@ -170,24 +176,34 @@ fn retained(runtime: &Runtime) -> Option<String> {
 fn growth(runtime: &Runtime) -> Option<&'static str> {
     Some(match runtime.kind {
         Kind::Go => "go tool pprof -inuse_space on /debug/pprof/heap, twice, with -diff_base",
-        Kind::Jemalloc => "prof:true,lg_prof_sample:19 in MALLOC_CONF (a build with profiling), and jeprof --base",
+        Kind::Jemalloc => {
+            "prof:true,lg_prof_sample:19 in MALLOC_CONF (a build with profiling), and jeprof --base"
+        }
         Kind::Tcmalloc => "HEAPPROFILE=/tmp/heap (gperftools), and pprof --base",
-        Kind::Jvm => "jcmd PID GC.heap_info and GC.class_histogram, twice; NativeMemoryTracking for what is not heap",
+        Kind::Jvm => {
+            "jcmd PID GC.heap_info and GC.class_histogram, twice; NativeMemoryTracking for what is not heap"
+        }
         Kind::Node => "two heap snapshots (--heapsnapshot-signal=SIGUSR2), compared",
         Kind::DotNet => "dotnet-gcdump collect, twice, compared",
         Kind::Python => "tracemalloc, two snapshots compared",
-        Kind::Glibc | Kind::Musl | Kind::Mimalloc => "heaptrack -p PID, or bpftrace on malloc, shows who allocates",
+        Kind::Glibc | Kind::Musl | Kind::Mimalloc => {
+            "heaptrack -p PID, or bpftrace on malloc, shows who allocates"
+        }
     })
 }
 
 /// How to keep huge pages out of what was given back.
 fn huge_pages(runtime: &Runtime) -> Option<&'static str> {
     Some(match runtime.kind {
-        Kind::Go => "Go 1.21.1 and newer set no huge page advice of their own; GODEBUG=disablethp=1 (1.21.6 \
-                     and newer) turns them off",
+        Kind::Go => {
+            "Go 1.21.1 and newer set no huge page advice of their own; GODEBUG=disablethp=1 (1.21.6 \
+                     and newer) turns them off"
+        }
         Kind::Jemalloc => "thp:never in MALLOC_CONF (metadata_thp:disabled is the default)",
         Kind::Jvm => "-XX:-UseTransparentHugePages",
-        Kind::Glibc => "GLIBC_TUNABLES=glibc.malloc.hugetlb=0 is the default: someone else advises huge pages",
+        Kind::Glibc => {
+            "GLIBC_TUNABLES=glibc.malloc.hugetlb=0 is the default: someone else advises huge pages"
+        }
         _ => return None,
     })
 }

@@ -163,6 +163,7 @@ mod tests {
                 exit_ns: 20,
                 ret: Some(ret),
                 op,
+                released_bytes: None,
             }),
             mapping: None,
             old_break,

@@ -8,6 +8,8 @@ pub mod summary;
 
 use std::sync::Arc;
 
+use crate::runtime::Runtimes;
+use crate::verdict::Verdict;
 use balance::Balance;
 
 use crate::ledger::event::{Access, Call, Lost, Mapping, Op};
@@ -190,6 +192,12 @@ pub struct Summary {
     pub rss_age_ns: Option<u64>,
     /// How it ended, where it did: as wait(2) gives it.
     pub exit: Option<i32>,
+    /// The allocators and runtimes in it. Not escaped.
+    pub runtimes: Runtimes,
+    /// Whether they give back as they are set to, a sentence for each.
+    pub effects: Vec<String>,
+    /// What its RSS is. None where nobody judged.
+    pub verdict: Option<Verdict>,
 }
 
 impl Summary {

@@ -30,7 +30,15 @@ impl Total {
 mod tests {
     use super::*;
     use crate::ledger::advice::Advice;
-    use crate::ledger::totals::{Basis, FaultClass, RssHistory};
+    use crate::ledger::totals::{Basis, FaultClass, Released, RssHistory};
+    use crate::runtime::Runtimes;
+
+    fn derived(bytes: u64) -> Released {
+        Released {
+            bytes,
+            basis: Basis::Derived,
+        }
+    }
 
     fn summary(pid: u32, image: u32, start_ns: u64, duration_ns: u64) -> Summary {
         let mut totals = Totals::default();
@@ -58,6 +66,11 @@ mod tests {
             notes: Vec::new(),
             totals,
             rss: RssHistory::default(),
+            runtimes: Runtimes::default(),
+            effects: Vec::new(),
+            verdict: None,
+            balance: None,
+            reclaim_unknown: None,
             rss_age_ns: None,
             exit: None,
         }
@@ -107,25 +120,25 @@ mod tests {
             let mut images = [summary(1, 0, 0, 1), summary(2, 0, 0, 1)];
             for (one, bytes) in images.iter_mut().zip(known) {
                 one.totals.unmap.munmap.calls = 1;
-                one.totals.unmap.munmap.released_bytes = bytes;
+                one.totals.unmap.munmap.released = bytes.map(derived);
             }
             Total::of(&images, Lost::default())
                 .totals
                 .unmap
                 .munmap
-                .released_bytes
+                .released
         };
-        assert_eq!(released([Some(1), Some(2)]), Some(3));
+        assert_eq!(released([Some(1), Some(2)]), Some(derived(3)));
         assert_eq!(released([Some(1), None]), None);
         // Advice that one of the two never gave has no part in the sum.
         let mut images = [summary(1, 0, 0, 1), summary(2, 0, 0, 1)];
         let pageout = images[1].totals.advice.entry(Advice::PAGEOUT).or_default();
         pageout.calls = 1;
-        pageout.released_bytes = Some(4);
+        pageout.released = Some(derived(4));
         let total = Total::of(&images, Lost::default());
         assert_eq!(
-            total.totals.advice[&Advice::PAGEOUT].released_bytes,
-            Some(4)
+            total.totals.advice[&Advice::PAGEOUT].released,
+            Some(derived(4))
         );
     }
 

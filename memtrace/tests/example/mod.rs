@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use memtrace::ledger::advice::Advice;
-use memtrace::ledger::event::{Access, Call, Lost, Mapping, MappingKind, Op};
-use memtrace::ledger::totals::{Basis, FaultClass, MapTotals, ReleaseTotals, RssHistory, Totals};
+use memtrace::ledger::event::{Access, Call, Cgroup, Lost, Mapping, MappingKind, Op, Rollup};
+use memtrace::ledger::totals::{
+    Basis, FaultClass, MapTotals, ReleaseTotals, Released, RssHistory, Totals,
+};
+use memtrace::runtime::{GivesBack, Kind, Origin, Runtime, Runtimes, Setting};
+use memtrace::verdict::{self, Confidence, Verdict};
+use memtrace::view::balance::Balance;
 use memtrace::view::{
     CallLine, FaultRun, Header, Line, ProcessEvent, ProcessLine, Rates, Status, Summary, Target,
 };
@@ -72,6 +77,7 @@ fn call(at_ms: u64, ret: i64, op: Op, mapping: Option<Mapping>) -> CallLine {
             exit_ns: enter_ns + 12_000,
             ret: Some(ret),
             op,
+            released_bytes: None,
         }),
         mapping,
         old_break: None,
@@ -320,6 +326,7 @@ pub fn status(at_ms: u64) -> Vec<Status> {
         lazyfree_bytes: Some(812 * M),
         lazyfree_age_ns: Some(240 * MS),
         effective_rss_bytes: Some(252 * M),
+        sample_cost_ns: Some(9_200_000),
         rates: Rates {
             free_bytes: 120.0 * M as f64,
             dontneed_bytes: 3.0 * M as f64,
@@ -337,6 +344,7 @@ pub fn status(at_ms: u64) -> Vec<Status> {
         lazyfree_bytes: None,
         lazyfree_age_ns: None,
         effective_rss_bytes: None,
+        sample_cost_ns: None,
         rates: Rates::default(),
         totals: Totals::default(),
         lost: lost(at_ms),
@@ -350,6 +358,7 @@ pub fn lost(at_ms: u64) -> Lost {
         calls: 12,
         faults: 3_004,
         lifecycle: 1,
+        populated: 0,
     }
 }
 
@@ -435,12 +444,83 @@ pub fn complete() -> Summary {
             last_bytes: Some(1064 * M),
             last_at_ns: Some(START + 31_000 * MS),
             peak_bytes: Some(1084 * M),
-            lazyfree_bytes: Some(812 * M),
-            effective_bytes: Some(252 * M),
-            lazyfree_at_ns: Some(START + 30_000 * MS),
+            virtual_bytes: Some(4096 * M),
+            first_rollup: Some(rollup(0, 12 * M, 0)),
+            last_rollup: Some(rollup(30_000, 1064 * M, 812 * M)),
+            rollups: 31,
+            cgroup: Some(Cgroup {
+                version: 2,
+                path: "/kubepods.slice/pod-1".to_owned(),
+                usage_bytes: 1900 * M,
+                inactive_file_bytes: 1000 * M,
+                limit_bytes: Some(2048 * M),
+            }),
+            ..RssHistory::default()
         },
+        balance: Some(Balance {
+            marked_bytes: 1024 * M,
+            before_bytes: Some(24 * M),
+            still_lazy_bytes: Some(812 * M),
+            still_lazy_error_bytes: 248 * K,
+            reclaimed_bytes: Some(100 * M),
+            reclaimed_basis: Basis::Exact,
+            reclaimed_at_least_bytes: 100 * M,
+            reclaimed_at_most_bytes: Some(100 * M),
+            reused_silently_bytes: Some(80 * M),
+            dropped_bytes: 32 * M,
+        }),
+        reclaim_unknown: None,
         rss_age_ns: Some(200 * MS),
         exit: Some(0),
+        runtimes: Runtimes {
+            list: vec![
+                runtime(
+                    Kind::Go,
+                    "go1.14.15",
+                    GivesBack::Free,
+                    &[("GODEBUG", "madvdontneed=0")],
+                ),
+                runtime(Kind::Glibc, "2.36", GivesBack::DontNeed, &[]),
+            ],
+            problems: Vec::new(),
+        },
+        effects: vec!["GODEBUG=madvdontneed=0 is set, and so it is: 1,240 calls".to_owned()],
+        verdict: Some(Verdict {
+            kind: verdict::Kind::LazilyFree,
+            confidence: Confidence::High,
+            evidence: vec!["812M of 1.04G RSS (76.3%) is lazily free".to_owned()],
+            doubts: Vec::new(),
+            advice: vec!["watch RSS less LazyFree instead of RSS".to_owned()],
+        }),
+    }
+}
+
+fn rollup(at_ms: u64, rss_bytes: u64, lazyfree_bytes: u64) -> Rollup {
+    Rollup {
+        at_ns: START + at_ms * MS,
+        rss_bytes,
+        lazyfree_bytes,
+        pss_bytes: rss_bytes - M,
+        swap_bytes: 3 * M,
+        anonymous_bytes: rss_bytes - 4 * M,
+        anon_huge_bytes: 2 * M,
+        lazyfree_error_bytes: 248 * K,
+        cost_ns: 9_200_000,
+    }
+}
+
+fn runtime(kind: Kind, version: &str, gives_back: GivesBack, settings: &[(&str, &str)]) -> Runtime {
+    let settings = settings.iter().map(|(name, value)| Setting {
+        name: (*name).to_owned(),
+        value: (*value).to_owned(),
+        origin: Origin::Environment,
+    });
+    Runtime {
+        kind,
+        version: Some(version.to_owned()),
+        settings: settings.collect(),
+        gives_back,
+        linkage: None,
     }
 }
 
@@ -452,7 +532,10 @@ pub fn lossy() -> Summary {
     locked.refaulted_bytes = 100 * PAGE;
     totals.advice.insert(Advice::DONTNEED_LOCKED, locked);
     let mut pageout = release(1, 0, 8 * M);
-    pageout.released_bytes = Some(2 * M);
+    pageout.released = Some(Released {
+        bytes: 2 * M,
+        basis: Basis::Measured,
+    });
     pageout.refaults = 20;
     pageout.refaulted_bytes = 20 * PAGE;
     pageout.inherited_refaulted_bytes = 10 * PAGE;
@@ -487,8 +570,40 @@ pub fn lossy() -> Summary {
         ],
         totals,
         rss: RssHistory::default(),
+        balance: Some(Balance {
+            marked_bytes: 64 * M,
+            before_bytes: None,
+            still_lazy_bytes: None,
+            still_lazy_error_bytes: 0,
+            reclaimed_bytes: None,
+            reclaimed_basis: Basis::Exact,
+            reclaimed_at_least_bytes: 4 * M,
+            reclaimed_at_most_bytes: Some(200 * M),
+            reused_silently_bytes: None,
+            dropped_bytes: 8 * M,
+        }),
+        reclaim_unknown: Some(
+            "Linux before 6.2 does not tell which pages reclaim takes".to_owned(),
+        ),
         rss_age_ns: None,
         exit: Some(9),
+        runtimes: Runtimes {
+            list: vec![runtime(
+                Kind::Jemalloc,
+                "5.\u{1b}[31m3",
+                GivesBack::Unknown,
+                &[("MALLOC_CONF", HOSTILE)],
+            )],
+            problems: Vec::new(),
+        },
+        effects: Vec::new(),
+        verdict: Some(Verdict {
+            kind: verdict::Kind::Churn,
+            confidence: Confidence::Low,
+            evidence: vec![format!("set by {HOSTILE}")],
+            doubts: vec!["events were lost".to_owned()],
+            advice: vec![format!("unset {HOSTILE}")],
+        }),
     }
 }
 
@@ -516,8 +631,19 @@ pub fn nothing_given_back() -> Summary {
             peak_bytes: Some(3 * M),
             ..RssHistory::default()
         },
+        balance: None,
+        reclaim_unknown: None,
         rss_age_ns: Some(850_000),
         exit: None,
+        runtimes: Runtimes::default(),
+        effects: Vec::new(),
+        verdict: Some(Verdict {
+            kind: verdict::Kind::NotEnoughData,
+            confidence: Confidence::Low,
+            evidence: vec!["traced for 850 µs".to_owned()],
+            doubts: Vec::new(),
+            advice: vec!["trace longer".to_owned()],
+        }),
     }
 }
 

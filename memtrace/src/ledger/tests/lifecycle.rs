@@ -79,6 +79,7 @@ fn inherited_refaults_have_no_part_in_the_childs_own_ratio() {
         exit_ns: at_ns,
         ret: Some(0),
         op: madvise(Advice::DONTNEED, 2, 2),
+        released_bytes: None,
     });
     s.enter(&call);
     s.leave(&call);

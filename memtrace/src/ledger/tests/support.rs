@@ -93,6 +93,7 @@ impl Scene {
             exit_ns,
             ret: Some(ret),
             op,
+            released_bytes: None,
         })
     }
 

@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::judged::{RuntimeRow, VerdictRow};
 use super::totals::{AdviceRow, BalanceRow, FaultsRow, MapRow, RssRow, UnmapRow};
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{Lost, Op};
@@ -392,7 +393,9 @@ pub(super) struct SummaryRow<'a> {
     rss: RssRow<'a>,
     unfaulted_bytes: Option<u64>,
     lazy_balance: Option<BalanceRow>,
-    verdict: Option<()>,
+    runtimes: Vec<RuntimeRow<'a>>,
+    runtime_effects: &'a [String],
+    verdict: Option<VerdictRow<'a>>,
 }
 
 impl<'a> SummaryRow<'a> {
@@ -417,7 +420,9 @@ impl<'a> SummaryRow<'a> {
             rss: RssRow::of(summary),
             unfaulted_bytes: summary.totals.unfaulted_bytes,
             lazy_balance: summary.balance.as_ref().map(BalanceRow::of),
-            verdict: None,
+            runtimes: summary.runtimes.list.iter().map(RuntimeRow::of).collect(),
+            runtime_effects: &summary.effects,
+            verdict: summary.verdict.as_ref().map(VerdictRow::of),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! JSON: one object a line, `type` first; docs/json.md describes every key.
 
 mod fragment;
+mod judged;
 mod lines;
 mod totals;
 

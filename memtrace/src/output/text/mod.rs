@@ -3,11 +3,13 @@
 mod errno;
 mod palette;
 mod rows;
+mod rss;
 mod status;
 mod stream;
 mod summary;
 mod table;
 mod throttle;
+mod verdict;
 mod words;
 
 use std::io::{self, BufWriter, Write};

@@ -9,7 +9,10 @@ use crate::ledger::totals::Basis;
 use crate::units::{Bytes, BytesPerSecond, Count, Nanos, PerSecond};
 use crate::view::Status;
 
-/// `pid comm  RSS 1.04G  FREE 120M/s  DONTNEED 3.00M/s  refault 12.3M/s  faults 12,004/s  lost 0`.
+/// A look younger than this needs no age.
+const FRESH_NS: u64 = 1_000_000_000;
+
+/// `pid comm  RSS 1.04G = 252M + 812M lazy  FREE 120M/s  DONTNEED 3.00M/s  refault 12.3M/s  faults 12,004/s  lost 0`.
 ///
 /// Figures of one kind have one width, so that they stay in their columns from row to row.
 pub(super) fn row(status: &Status, palette: &Palette) -> Row {
@@ -46,20 +49,18 @@ fn refaults(status: &Status) -> &'static str {
     }
 }
 
-/// What was sampled of lazily free memory, with its age; empty where nothing was.
+/// What RSS was made of at the last look, with its age; empty where nobody looked.
 fn lazily_free(status: &Status) -> String {
     let Some(lazyfree) = status.lazyfree_bytes else {
         return String::new();
     };
     let effective = known(status.effective_rss_bytes);
+    // Of this moment, as far as anyone can see.
     let age = match status.lazyfree_age_ns {
-        Some(age) => format!(" ({} ago)", Nanos(age)),
-        None => String::new(),
+        Some(age) if age > FRESH_NS => format!(" ({} ago)", Nanos(age)),
+        _ => String::new(),
     };
-    format!(
-        "  LazyFree {:<5}  effective {effective:<5}{age}",
-        Bytes(lazyfree)
-    )
+    format!(" = {effective:<5} + {:<5} lazy{age}", Bytes(lazyfree))
 }
 
 fn known(bytes: Option<u64>) -> String {

@@ -3,6 +3,7 @@
 use super::palette::{Palette, paint};
 use super::table::Table;
 use super::words::{self, listed};
+use super::{rss, verdict};
 use crate::ledger::advice::{Advice, GiveBack};
 use crate::ledger::event::Lost;
 use crate::ledger::totals::{Basis, FaultClass, FaultTotals, MapTotals, ReleaseTotals, Totals};
@@ -11,8 +12,6 @@ use crate::output::exit::Exit;
 use crate::units::{Bytes, Count, Nanos, Percent, counted};
 use crate::view::{Summary, Total};
 
-/// A sample of RSS younger than this is as good as one of the end.
-const STALE_NS: u64 = 100_000_000;
 /// The longest note that is shown whole; ours are far shorter, but may hold a target's names.
 const NOTE_COLUMNS: usize = 400;
 
@@ -35,12 +34,13 @@ pub(super) fn summary(summary: &Summary, palette: &Palette) -> String {
     lines.push(heading(&title, summary.exact, palette));
     lines.extend(given_back(&summary.totals));
     lines.extend(faults(&summary.totals.faults));
-    lines.extend(rss(summary));
     lines.extend(mapped(&summary.totals));
+    lines.extend(rss::lines(summary));
     lines.extend(remarks(&summary.totals));
     lines.extend(not_exact(summary.exact, &summary.lost, palette));
     let notes = summary.notes.iter();
     lines.extend(notes.map(|note| format!("note: {}", escape(note, NOTE_COLUMNS))));
+    lines.extend(verdict::lines(summary, palette));
     lines.join("\n")
 }
 
@@ -277,39 +277,6 @@ fn populated(faults: &FaultTotals) -> String {
         text += &format!("; derived for {classes}");
     }
     text
-}
-
-/// ` at the end`, or how long before it.
-fn moment(age_ns: Option<u64>) -> String {
-    match age_ns {
-        None | Some(..STALE_NS) => " at the end".to_owned(),
-        Some(age) => format!(", read {} before the end", Nanos(age)),
-    }
-}
-
-fn rss(summary: &Summary) -> Vec<String> {
-    let rss = &summary.rss;
-    let mut lines = Vec::new();
-    if let Some(last) = rss.last_bytes {
-        let others: Vec<String> = [("start", rss.start_bytes), ("sampled peak", rss.peak_bytes)]
-            .into_iter()
-            .filter_map(|(name, bytes)| Some(format!("{name} {}", Bytes(bytes?))))
-            .collect();
-        let mut line = format!("RSS {}{}", Bytes(last), moment(summary.rss_age_ns));
-        if !others.is_empty() {
-            line += &format!(" ({})", others.join(", "));
-        }
-        lines.push(line);
-    }
-    if let (Some(lazyfree), Some(effective)) = (rss.lazyfree_bytes(), rss.effective_bytes()) {
-        lines.push(format!(
-            "LazyFree {}{}: effective RSS {}",
-            Bytes(lazyfree),
-            moment(summary.lazyfree_age_ns()),
-            Bytes(effective),
-        ));
-    }
-    lines
 }
 
 /// The calls that add memory.
