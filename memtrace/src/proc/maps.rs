@@ -131,16 +131,16 @@ impl Rows {
 }
 
 /// One row: `start-end perms offset dev inode   name`.
-struct Row<'a> {
-    range: Range<u64>,
-    shared: bool,
+pub(super) struct Row<'a> {
+    pub(super) range: Range<u64>,
+    pub(super) shared: bool,
     /// There is a file behind it: its device and inode are not zero.
     file: bool,
     name: &'a [u8],
 }
 
 impl<'a> Row<'a> {
-    fn parse(line: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let mut rest = line;
         let mut next = || {
             let at = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
@@ -174,7 +174,7 @@ impl<'a> Row<'a> {
     }
 
     /// What the row is, and the name that goes with it.
-    fn kind(&self) -> (MappingKind, Option<&'a [u8]>) {
+    pub(super) fn kind(&self) -> (MappingKind, Option<&'a [u8]>) {
         let name = (!self.name.is_empty()).then_some(self.name);
         if self.file {
             if let Some(given) = bracketed(self.name, b"[anon_shmem:") {

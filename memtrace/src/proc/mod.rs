@@ -4,6 +4,7 @@
 //! here and passed on unescaped: who prints it escapes it. A process may end at any moment, so
 //! ENOENT and ESRCH from any reader mean "it is gone" ([`is_gone`]) and are not failures.
 
+pub mod lazy;
 pub mod maps;
 pub mod namespace;
 pub mod pidfd;

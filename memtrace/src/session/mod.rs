@@ -1,6 +1,6 @@
 //! One run: attach, read, apply, show, and end in an order that loses nothing.
 
-mod ending;
+pub(crate) mod ending;
 mod enrich;
 mod kernel_log;
 mod report;
