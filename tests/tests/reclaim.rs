@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use memtrace_tests::area::page_bytes;
 use memtrace_tests::needs::{Need, not_run};
@@ -255,6 +255,99 @@ fn a_thread_stands_for_its_process() {
     workload
         .say("check")
         .expect(&[("kept_wrong", 0), ("written_wrong", 0)]);
+    workload.end();
+}
+
+/// Holds memtrace still in the midst of its work, between two calls: the target, and memtrace.
+fn midway() -> (Workload, Child) {
+    const PAGES: u64 = 128 << 10;
+    // Where memtrace was done before it could be held, another one is begun.
+    wait::until("memtrace to be held midway", || {
+        let mut workload = Workload::start(&exe!("lazy_holds"), &[&PAGES.to_string()]);
+        workload.go();
+        let tracer = command()
+            .args(["reclaim", "--format", "json", "-p"])
+            .arg(workload.pid.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("memtrace starts");
+        let all = resident_pages(workload.pid);
+        wait::until("the first call", || {
+            (resident_pages(workload.pid) < all - PAGES / 16).then_some(())
+        });
+        signal(&tracer, libc::SIGSTOP);
+        wait::until("memtrace to stop or end", || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", tracer.id()));
+            let stat = stat.expect("it has not been reaped");
+            let state = stat.rsplit_once(") ").expect("the name ends").1;
+            state.starts_with(['T', 'Z']).then_some(())
+        });
+        let left = Memory::of(workload.pid).lazyfree_bytes;
+        if left > PAGES / 8 * 4096 {
+            return Some((workload, tracer));
+        }
+        signal(&tracer, libc::SIGCONT);
+        tracer.wait_with_output().expect("it is our child");
+        None
+    })
+}
+
+fn resident_pages(pid: u32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).expect("it lives");
+    let pages = statm.split(' ').nth(1).and_then(|word| word.parse().ok());
+    pages.expect("the second number is the resident pages")
+}
+
+fn signal(child: &Child, number: i32) {
+    let pid = i32::try_from(child.id()).expect("pids are positive");
+    // SAFETY: the child has not been reaped, so that the pid is its own.
+    assert_eq!(unsafe { libc::kill(pid, number) }, 0);
+}
+
+/// What a memtrace that was held says once it may go on.
+fn goes_on(tracer: Child) -> Record {
+    signal(&tracer, libc::SIGCONT);
+    let output = tracer.wait_with_output().expect("it is our child");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    Record::parse(stdout.trim_end()).expect("it is one line of JSON")
+}
+
+fn notes(done: &Record) -> String {
+    done.at("notes").to_string()
+}
+
+#[test]
+fn a_process_that_ends_meanwhile_is_a_normal_end() {
+    needs!(Need::Reclaiming, Need::NoSwap);
+    let (workload, tracer) = midway();
+    // Reaped too, so that the pid is free.
+    workload.kill();
+    let done = goes_on(tracer);
+    done.expect_null("after");
+    done.expect_null("taken_bytes");
+    assert!(done.count("advised_bytes") >= 64 << 20, "{done}");
+    assert!(notes(&done).contains("ended meanwhile"), "{done}");
+}
+
+#[test]
+fn ctrl_c_ends_it_with_what_was_done() {
+    needs!(Need::Reclaiming, Need::NoSwap);
+    let (workload, tracer) = midway();
+    signal(&tracer, libc::SIGINT);
+    let done = goes_on(tracer);
+    let now = Memory::of(workload.pid);
+    assert!(now.lazyfree_bytes > 64 << 20, "{now:?}");
+    assert_near(
+        done.count("after.lazyfree_bytes"),
+        now.lazyfree_bytes,
+        "LazyFree",
+    );
+    assert!(done.count("taken_bytes") >= 32 << 20, "{done}");
+    assert!(notes(&done).contains("stopped by a signal"), "{done}");
     workload.end();
 }
 

@@ -152,7 +152,7 @@ fn a_call_that_stops_in_the_middle_of_a_range_is_gone_on_with() {
         [
             vec![0..4 * PAGE, 10 * PAGE..14 * PAGE],
             vec![3 * PAGE..4 * PAGE, 10 * PAGE..14 * PAGE],
-            vec![12 * PAGE..14 * PAGE],
+            std::iter::once(12 * PAGE..14 * PAGE).collect(),
         ]
     );
     assert_eq!((work.advised_bytes, work.passes), (8 * PAGE, 1));
