@@ -24,11 +24,11 @@ impl Queue {
         }
     }
 
-    /// The ranges of the next call; none when all is done.
-    pub fn next(&self) -> Vec<Range<u64>> {
+    /// The ranges of the next call, at most so many; none when all is done.
+    pub fn next(&self, at_most: usize) -> Vec<Range<u64>> {
         let mut batch = Vec::new();
         let mut room = MAX_BYTES;
-        for range in self.left.iter().take(MAX_RANGES) {
+        for range in self.left.iter().take(at_most.min(MAX_RANGES)) {
             if len(range) <= room {
                 room -= len(range);
                 batch.push(range.clone());
@@ -58,7 +58,7 @@ impl Queue {
 
     /// Gives the first range up, as far as the last call named it.
     pub fn skip_first(&mut self) {
-        let first = self.next().first().map_or(0, len);
+        let first = self.next(1).first().map_or(0, len);
         self.advance(first);
     }
 
@@ -98,7 +98,7 @@ mod tests {
         let mut queue = Queue::new(ranges);
         let mut sizes = Vec::new();
         while !queue.is_empty() {
-            let batch = queue.next();
+            let batch = queue.next(MAX_RANGES);
             sizes.push(batch.len());
             queue.advance(total(&batch));
         }
@@ -106,12 +106,19 @@ mod tests {
     }
 
     #[test]
+    fn a_call_can_be_given_fewer_ranges() {
+        let queue = Queue::new((0..9).map(|n| n * 2 * PAGE..n * 2 * PAGE + PAGE));
+        assert_eq!(queue.next(3).len(), 3);
+        assert_eq!(queue.next(usize::MAX).len(), 9);
+    }
+
+    #[test]
     fn a_large_range_is_cut_at_whole_huge_pages() {
         let start = 7 * M + 3 * PAGE;
         let mut queue = Queue::new(only(start..start + 200 * M));
-        assert_eq!(queue.next(), only(start..70 * M));
+        assert_eq!(queue.next(MAX_RANGES), only(start..70 * M));
         queue.advance(63 * M - 3 * PAGE);
-        assert_eq!(queue.next(), only(70 * M..134 * M));
+        assert_eq!(queue.next(MAX_RANGES), only(70 * M..134 * M));
     }
 
     #[test]
@@ -119,18 +126,18 @@ mod tests {
         let (first, second) = (0..63 * M, 101 * M..103 * M);
         let queue = Queue::new([first.clone(), second]);
         // One more megabyte would fit, but only to the middle of a huge page's place.
-        assert_eq!(queue.next(), [first, 101 * M..102 * M]);
+        assert_eq!(queue.next(MAX_RANGES), [first, 101 * M..102 * M]);
         let queue = Queue::new([0..64 * M - PAGE, 101 * M..103 * M]);
-        assert_eq!(queue.next(), only(0..64 * M - PAGE));
+        assert_eq!(queue.next(MAX_RANGES), only(0..64 * M - PAGE));
     }
 
     #[test]
     fn a_call_that_stops_in_a_range_is_gone_on_with_from_there() {
         let mut queue = Queue::new([0..4 * PAGE, 8 * PAGE..12 * PAGE]);
         queue.advance(6 * PAGE);
-        assert_eq!(queue.next(), only(10 * PAGE..12 * PAGE));
+        assert_eq!(queue.next(MAX_RANGES), only(10 * PAGE..12 * PAGE));
         queue.skip_first();
-        assert!(queue.is_empty() && queue.next().is_empty());
+        assert!(queue.is_empty() && queue.next(MAX_RANGES).is_empty());
     }
 
     proptest! {
@@ -148,7 +155,7 @@ mod tests {
             let mut queue = Queue::new(ranges.clone());
             let mut asked = 0;
             for turn in 0.. {
-                let batch = queue.next();
+                let batch = queue.next(MAX_RANGES);
                 if batch.is_empty() {
                     break;
                 }

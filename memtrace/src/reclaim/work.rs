@@ -53,7 +53,7 @@ pub struct Work {
     pub ranges: u64,
     pub advised_bytes: u64,
     pub passes: u32,
-    /// Ranges that the kernel refused: unmapped, replaced or locked since they were read.
+    /// Ranges that the kernel refused in the last pass: unmapped, replaced or locked since they were read.
     pub refused: u64,
     /// What the last look found, before the last pass.
     pub found: LazyMappings,
@@ -151,14 +151,14 @@ pub fn take(
     while work.passes < MAX_PASSES && !work.found.list.is_empty() {
         work.passes += 1;
         let lazy_before = work.after.map_or(0, |sums| sums.lazyfree_bytes);
-        let refused_before = work.refused;
+        work.refused = 0;
         work.ending = pass(kernel, &mut work, &mut watch)?;
         work.after = kernel.sums().map_err(Refusal::Read)?;
         let Some(after) = work.after else {
             work.ending = Ending::Gone;
             break;
         };
-        let changed = after.lazyfree_bytes < lazy_before || work.refused > refused_before;
+        let changed = after.lazyfree_bytes < lazy_before || work.refused > 0;
         if work.ending != Ending::Done || after.lazyfree_bytes == 0 || !changed {
             break;
         }
@@ -192,18 +192,22 @@ fn pass(
         whole_bytes: batch::total(&ranges),
     };
     let mut queue = Queue::new(ranges);
-    // Every turn either goes on by some bytes or gives a range up, so that this ends.
+    // Before Linux 5.18 an error may come from any range of a call, and later ones from its first
+    // only: so it is asked about one range alone before that is given up.
+    let mut at_most = batch::MAX_RANGES;
+    // Every turn goes on by some bytes, or gives a range up, or makes the next turn do so.
     while !queue.is_empty() {
         if watch(progress).is_break() {
             return Ok(Ending::Interrupted);
         }
-        let batch = queue.next();
+        let batch = queue.next(at_most);
         match kernel.page_out(&batch) {
             Ok(done) if done > 0 => {
                 let done = done.min(batch::total(&batch));
                 queue.advance(done);
                 work.advised_bytes += done;
                 progress.done_bytes += done;
+                at_most = (at_most * 2).min(batch::MAX_RANGES);
                 continue;
             }
             Ok(_) => {}
@@ -217,7 +221,11 @@ fn pass(
                 _ => return Err(refusal(error)),
             },
         }
-        progress.done_bytes += batch::total(&batch[..1]);
+        if batch.len() > 1 {
+            at_most = 1;
+            continue;
+        }
+        progress.done_bytes += batch::total(&batch);
         work.refused += 1;
         queue.skip_first();
     }
