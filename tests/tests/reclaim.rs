@@ -1,14 +1,17 @@
 //! `memtrace reclaim`: what it takes, what it never touches, and what it says when it cannot.
 
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::ptr;
 
 use memtrace_tests::area::page_bytes;
 use memtrace_tests::needs::{Need, not_run};
 use memtrace_tests::record::Record;
 use memtrace_tests::smaps::Memory;
+use memtrace_tests::tempdir::TempDir;
 use memtrace_tests::tracer::command;
 use memtrace_tests::wait;
 use memtrace_tests::workload::Workload;
@@ -387,9 +390,7 @@ fn wrong_command_lines_are_told_from_failures() {
 #[test]
 fn without_rights_the_missing_capability_is_named_and_nothing_is_touched() {
     needs!(Need::Reclaiming, Need::NoSwap);
-    // Of another user, since its own smaps anyone may read.
-    let mut target = exe!("lazy_holds").command();
-    let mut workload = Workload::start_command(&mut target);
+    let mut workload = Workload::start(&exe!("lazy_holds"), &[]);
     workload.go();
     let before = Memory::of(workload.pid);
     let pid = workload.pid.to_string();
@@ -405,7 +406,7 @@ fn without_rights_the_missing_capability_is_named_and_nothing_is_touched() {
 /// Runs it without a capability, as root or as a user who has none at all.
 fn without(capability: u64, user: Option<u32>, pid: &str) -> Output {
     // Where the tests were built, another user may not be allowed to look.
-    let dir = memtrace_tests::tempdir::TempDir::new();
+    let dir = TempDir::new();
     let copy = dir.join("memtrace");
     fs::copy(memtrace_tests::binary::memtrace(), &copy).expect("the directory is ours");
     wait::until("the copy to be free", || {
@@ -433,6 +434,72 @@ fn without(capability: u64, user: Option<u32>, pid: &str) -> Output {
             output => Some(output.expect("memtrace starts")),
         }
     })
+}
+
+/// Shows memtrace another /proc/swaps, in a mount namespace of its own.
+fn with_swaps(swaps: &str, args: &[&str]) -> io::Result<Output> {
+    let dir = TempDir::new();
+    let path = dir.join("swaps");
+    fs::write(&path, swaps).expect("the directory is ours");
+    let path = CString::new(path.into_os_string().into_encoded_bytes()).expect("no NUL");
+    let mut tracer = command();
+    tracer.arg("reclaim").args(args).stdin(Stdio::null());
+    // SAFETY: both calls are async-signal-safe, and the strings outlive them. Nothing of it leaves
+    // the new namespace, since every mount in it is made private first.
+    unsafe {
+        tracer.pre_exec(move || {
+            let mount = |from: &CStr, to: &CStr, flags| match libc::mount(
+                from.as_ptr(),
+                to.as_ptr(),
+                ptr::null(),
+                flags,
+                ptr::null(),
+            ) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            };
+            if libc::unshare(libc::CLONE_NEWNS) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE)?;
+            mount(&path, c"/proc/swaps", libc::MS_BIND)
+        });
+    }
+    tracer.output()
+}
+
+#[test]
+fn where_there_is_swap_it_is_refused_unless_allowed() {
+    needs!(Need::Reclaiming, Need::NoSwap);
+    let mut workload = Workload::start(&exe!("lazy_holds"), &[]);
+    workload.go();
+    let before = Memory::of(workload.pid);
+    let pid = workload.pid.to_string();
+    let swaps = "Filename Type Size Used Priority\n/dev/sda2 partition 3145728 1048576 -2\n";
+    let output = match with_swaps(swaps, &["-p", &pid]) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            let why = "no mount namespace may be made";
+            return not_run("reclaim::where_there_is_swap", why, "run the tests as root");
+        }
+        output => output.expect("memtrace starts"),
+    };
+    refused(&output, "swap has 2.00G free");
+    refused(&output, "--allow-swap");
+    assert_untouched(workload.pid, before);
+
+    let full = "Filename Type Size Used Priority\n/dev/sda2 partition 1048576 1048576 -2\n";
+    let output = with_swaps(full, &["-p", &pid, "--dry-run"]).expect("memtrace starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("--allow-swap"), "{text}");
+    let output = with_swaps(swaps, &["-p", &pid, "--dry-run"]).expect("memtrace starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("without --allow-swap"), "{text}");
+
+    let output = with_swaps(swaps, &["-p", &pid, "--allow-swap"]).expect("memtrace starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("16.0M taken"), "{text}");
+    workload.end();
 }
 
 #[test]
