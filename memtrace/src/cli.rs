@@ -17,7 +17,8 @@ const USAGE: &str = "\
 memtrace [OPTIONS] -p PID[,PID...] [-f]
        memtrace [OPTIONS] [--user NAME] -- CMD [ARGS...]
        memtrace [OPTIONS] demo
-       memtrace doctor";
+       memtrace doctor
+       memtrace reclaim -p PID[,PID...] [--dry-run]";
 
 const ABOUT: &str = "\
 Shows what a process gives back to the kernel, what it takes again, and what its RSS really is
@@ -38,6 +39,7 @@ Examples:
                                              30 seconds, for a script
   sudo memtrace --user www -- ./server --port 80
                                              a command from its first instruction, its children too
+  sudo memtrace reclaim -p 1234              have the kernel take what is lazily free, now
   sudo memtrace doctor                       what works on this machine, and what does not
 
 Sizes take K, M and G (powers of 1024).
@@ -58,6 +60,29 @@ Options:
   -o, --output <FILE>    Write to this file instead of to stdout
       --color <WHEN>     Colours: auto, always, never [default: auto]
   -h, --help             Print help
+";
+
+const RECLAIM_HELP: &str = "\
+Have the kernel take what a process has freed lazily (MADV_FREE), now and without a restart
+
+It asks for the private anonymous mappings that hold lazily freed memory, by process_madvise with
+MADV_PAGEOUT, and shows RSS and LazyFree before and after. No content is lost that the program
+still counts on. Memory that it uses again costs a page fault for each page.
+Exit status: 0 also where nothing was lazily free; 1 if a process had to be left as it is.
+
+Usage: memtrace reclaim [OPTIONS] -p PID[,PID...]
+
+Options:
+  -p, --pid <PID[,PID...]>  Processes, by pid, separated by commas or blanks; may be given again
+      --dry-run          Show the mappings and what would be taken, and touch nothing
+      --allow-swap       Go on where there is swap, though memory in use may be swapped out with the rest
+      --format <FORMAT>  Text for people, or one JSON object a process [default: text] [values: text, json]
+  -o, --output <FILE>    Write to this file instead of to stdout
+      --color <WHEN>     Colours: auto, always, never [default: auto]
+  -v, --verbose          List all mappings of a dry run, and show progress where stderr is no terminal
+  -h, --help             Print help
+
+It needs CAP_SYS_NICE, and CAP_SYS_PTRACE for other users' processes; no BPF. Linux 5.10 or newer.
 ";
 
 /// What was typed.
@@ -82,7 +107,7 @@ pub struct Cli {
     pub common: Common,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Sub {
     /// Trace a built-in program that gives memory back in every way; ends by itself
     #[command(override_usage = "memtrace demo [OPTIONS]")]
@@ -91,9 +116,32 @@ pub enum Sub {
     // Its own help, since most of the common options mean nothing to it.
     #[command(override_usage = "memtrace doctor [--format json] [-o FILE]", override_help = DOCTOR_HELP)]
     Doctor,
+    /// Have the kernel take what a process has freed lazily, now and without a restart
+    #[command(override_usage = "memtrace reclaim [OPTIONS] -p PID[,PID...]", override_help = RECLAIM_HELP)]
+    Reclaim(ReclaimArgs),
     /// The program that `demo` traces
     #[command(hide = true)]
     DemoWorkload,
+}
+
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReclaimArgs {
+    /// Processes to take from
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID[,PID...]",
+        allow_negative_numbers = true
+    )]
+    pub pids: Vec<Pids>,
+
+    /// Show what would be taken, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Go on where there is swap
+    #[arg(long)]
+    pub allow_swap: bool,
 }
 
 #[derive(Args, Debug)]
@@ -320,7 +368,7 @@ fn advise(error: clap::Error) -> clap::Error {
         format!("unexpected {word:?}: several pids go as -p 1,2 or -p \"$(pidof NAME)\", in quotes")
     } else {
         format!(
-            "{word:?} is no subcommand (they are demo and doctor); to launch it as a command: memtrace -- {word}"
+            "{word:?} is no subcommand (they are demo, doctor and reclaim); to launch it as a command: memtrace -- {word}"
         )
     };
     Cli::command().error(error.kind(), advice)

@@ -163,6 +163,73 @@ fn doctor_takes_a_format_and_a_file() {
     );
 }
 
+fn reclaim_in(args: &[&str], surroundings: &Surroundings) -> crate::config::Reclaim {
+    match action(args, surroundings) {
+        Ok(Action::Reclaim(config)) => config,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn reclaim_takes_pids_on_either_side_and_its_own_options() {
+    for args in [
+        &["reclaim", "-p", "1,2"][..],
+        &["reclaim", "-p1", "--pid", "2 1"],
+        &["-p", "1", "reclaim", "-p", "2"],
+        &["-p", "1 2", "reclaim"],
+    ] {
+        let config = reclaim_in(args, &PLAIN);
+        assert_eq!(config.pids, [1, 2], "{args:?}");
+        assert!(!config.dry_run && !config.allow_swap && !config.list_all);
+    }
+    let args = [
+        "reclaim",
+        "-p1",
+        "--dry-run",
+        "--allow-swap",
+        "-v",
+        "--format",
+        "json",
+        "-o",
+        "x",
+    ];
+    let config = reclaim_in(&args, &PLAIN);
+    assert!(config.dry_run && config.allow_swap && config.list_all);
+    assert_eq!(config.report.sink, Sink::File("x".into()));
+    assert_eq!(config.report.format, Format::Json);
+}
+
+#[test]
+fn reclaim_shows_progress_on_a_terminal_or_when_asked_to() {
+    use crate::config::ProgressStyle;
+    let style = |args: &[&str], surroundings| reclaim_in(args, surroundings).progress;
+    assert_eq!(style(&["reclaim", "-p1"], &PLAIN), ProgressStyle::Silent);
+    assert_eq!(
+        style(&["reclaim", "-p1", "-v"], &PLAIN),
+        ProgressStyle::Lines
+    );
+    assert_eq!(
+        style(&["reclaim", "-p1"], &TERMINAL),
+        ProgressStyle::InPlace
+    );
+}
+
+#[test]
+fn reclaim_needs_a_pid_and_traces_nothing() {
+    assert!(refusal(&["reclaim"]).contains("needs -p PID"));
+    assert!(refusal(&["reclaim", "-p", "x"]).contains("pid"));
+    assert!(refusal(&["-f", "reclaim", "-p1"]).contains("takes -p PID, but no -f"));
+    assert!(refusal(&["--user", "x", "reclaim", "-p1"]).contains("takes -p PID"));
+    refusal(&["reclaim", "-p1", "-f"]);
+    refusal(&["-p1", "--dry-run"]);
+    let help = action(&["reclaim", "--help"], &PLAIN).unwrap_err();
+    assert_eq!(help.exit_code(), 0);
+    for word in ["--dry-run", "--allow-swap", "CAP_SYS_NICE", "--verbose"] {
+        assert!(help.to_string().contains(word), "{word}");
+    }
+    assert!(help.to_string().lines().all(|line| line.len() <= 110));
+}
+
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let config = trace(&["-p", "7"]);
@@ -323,6 +390,7 @@ fn help_shows_the_examples_and_every_option() {
             "--all-lines",
             "--fault-source",
             "doctor",
+            "reclaim",
         ] {
             assert!(text.contains(word), "{flag}: {word}");
         }

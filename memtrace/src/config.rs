@@ -11,6 +11,7 @@ use crate::attach::FaultSource;
 pub use crate::cli::Format;
 use crate::cli::{self, Cli, Color, Sub};
 use crate::proc::page_bytes;
+pub use crate::reclaim::Style as ProgressStyle;
 use crate::units::Bytes;
 use crate::view::filter::{Filter, Kinds};
 
@@ -24,6 +25,7 @@ const MAX_RINGBUF: u64 = 1 << 31;
 pub enum Action {
     Trace(Config),
     Doctor(Report),
+    Reclaim(Reclaim),
     /// Be the program that `demo` traces.
     DemoWorkload,
 }
@@ -72,6 +74,21 @@ pub struct Config {
     pub verbose: u8,
     /// What was understood differently from what was typed, for -v.
     pub notes: Vec<String>,
+}
+
+/// From whom to have the kernel take what is lazily free, and how to tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reclaim {
+    /// At least one, each once, in the order given.
+    pub pids: Vec<u32>,
+    /// Touch nothing.
+    pub dry_run: bool,
+    /// Go on though memory in use may be swapped out with the rest.
+    pub allow_swap: bool,
+    /// Every mapping of a dry run, however many a terminal gets.
+    pub list_all: bool,
+    pub progress: ProgressStyle,
+    pub report: Report,
 }
 
 /// Where the output goes, and how it looks.
@@ -132,9 +149,12 @@ impl Surroundings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UsageError {
     NoTarget,
+    NothingToReclaim,
     PidsAndCommand,
     /// An option that says whom to trace beside a subcommand that knows it already.
     TargetOfSubcommand(&'static str),
+    /// -f, --user or a command beside `reclaim`.
+    TracingOnly,
     UserWithoutCommand,
     JsonOverCommand,
     RingbufTooLarge(Bytes),
@@ -147,11 +167,17 @@ impl fmt::Display for UsageError {
             Self::NoTarget => f.write_str(
                 "nothing to trace: give -p PID, or a command behind --, or see `memtrace demo`",
             ),
+            Self::NothingToReclaim => {
+                f.write_str("`memtrace reclaim` needs -p PID: the processes to take from")
+            }
             Self::PidsAndCommand => f.write_str(
                 "-p and a command behind -- exclude each other: one run traces either",
             ),
             Self::TargetOfSubcommand(name) => {
                 write!(f, "`memtrace {name}` takes no -p, -f, --user or command")
+            }
+            Self::TracingOnly => {
+                f.write_str("`memtrace reclaim` takes -p PID, but no -f, --user or command")
             }
             Self::UserWithoutCommand => {
                 f.write_str("--user says whom a command behind -- runs as, and there is none")
@@ -177,18 +203,21 @@ impl Action {
     /// # Errors
     /// When options contradict each other or one is missing.
     pub fn from_cli(cli: Cli, surroundings: &Surroundings) -> Result<Self, UsageError> {
-        let target = match cli.command {
-            Some(sub) => {
-                no_target(&cli, sub)?;
-                match sub {
-                    Sub::Demo => Target::Demo,
-                    Sub::Doctor => {
-                        return Ok(Self::Doctor(report(&cli.common.shown, false, surroundings)));
-                    }
-                    Sub::DemoWorkload => return Ok(Self::DemoWorkload),
-                }
-            }
+        let target = match &cli.command {
             None => target(&cli.target)?,
+            Some(Sub::Demo) => {
+                no_target(&cli, "demo")?;
+                Target::Demo
+            }
+            Some(Sub::Doctor) => {
+                no_target(&cli, "doctor")?;
+                return Ok(Self::Doctor(report(&cli.common.shown, false, surroundings)));
+            }
+            Some(Sub::Reclaim(args)) => return reclaim(&cli, args, surroundings),
+            Some(Sub::DemoWorkload) => {
+                no_target(&cli, "demo-workload")?;
+                return Ok(Self::DemoWorkload);
+            }
         };
         let launched = matches!(target, Target::Launch { .. });
         let cli::Common {
@@ -233,7 +262,7 @@ impl Action {
 }
 
 /// A subcommand knows what it traces.
-fn no_target(cli: &Cli, sub: Sub) -> Result<(), UsageError> {
+fn no_target(cli: &Cli, subcommand: &'static str) -> Result<(), UsageError> {
     let cli::TargetArgs {
         pids,
         follow_forks,
@@ -243,20 +272,55 @@ fn no_target(cli: &Cli, sub: Sub) -> Result<(), UsageError> {
     if pids.is_empty() && !follow_forks && user.is_none() && argv.is_empty() {
         return Ok(());
     }
-    Err(UsageError::TargetOfSubcommand(match sub {
-        Sub::Demo => "demo",
-        Sub::Doctor => "doctor",
-        Sub::DemoWorkload => "demo-workload",
+    Err(UsageError::TargetOfSubcommand(subcommand))
+}
+
+fn reclaim(
+    cli: &Cli,
+    args: &cli::ReclaimArgs,
+    surroundings: &Surroundings,
+) -> Result<Action, UsageError> {
+    let cli::TargetArgs {
+        pids,
+        follow_forks,
+        user,
+        argv,
+    } = &cli.target;
+    if *follow_forks || user.is_some() || !argv.is_empty() {
+        return Err(UsageError::TracingOnly);
+    }
+    let pids = each_once(pids.iter().chain(&args.pids));
+    if pids.is_empty() {
+        return Err(UsageError::NothingToReclaim);
+    }
+    let shown = &cli.common.shown;
+    let progress = match (surroundings.stderr_is_terminal, shown.verbose) {
+        (true, _) => ProgressStyle::InPlace,
+        (false, 0) => ProgressStyle::Silent,
+        (false, _) => ProgressStyle::Lines,
+    };
+    Ok(Action::Reclaim(Reclaim {
+        pids,
+        dry_run: args.dry_run,
+        allow_swap: args.allow_swap,
+        list_all: shown.verbose > 0 || shown.all_lines,
+        progress,
+        report: report(shown, false, surroundings),
     }))
 }
 
-fn target(args: &cli::TargetArgs) -> Result<Target, UsageError> {
+fn each_once<'a>(lists: impl Iterator<Item = &'a cli::Pids>) -> Vec<u32> {
     let mut pids = Vec::new();
-    for &pid in args.pids.iter().flat_map(|list| &list.0) {
+    for &pid in lists.flat_map(|list| &list.0) {
         if !pids.contains(&pid) {
             pids.push(pid);
         }
     }
+    pids
+}
+
+fn target(args: &cli::TargetArgs) -> Result<Target, UsageError> {
+    let pids = each_once(args.pids.iter());
     match (pids.is_empty(), args.argv.is_empty()) {
         (false, false) => Err(UsageError::PidsAndCommand),
         (_, true) if args.user.is_some() => Err(UsageError::UserWithoutCommand),

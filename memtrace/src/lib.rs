@@ -14,6 +14,7 @@ pub mod order;
 pub mod output;
 mod pod;
 pub mod proc;
+pub mod reclaim;
 pub mod runtime;
 pub mod session;
 pub mod source;

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use memtrace::config::{Action, Config, Format, Sink};
 use memtrace::output::terminal::{self, Size};
 use memtrace::output::{JsonOutput, Output, TextOptions, TextOutput};
-use memtrace::{attach, cli, demo, doctor, session};
+use memtrace::{attach, cli, demo, doctor, reclaim, session};
 
 fn main() -> ExitCode {
     let result = match cli::parse() {
         Action::Trace(config) => trace(&config),
         Action::Doctor(report) => doctor::run(&report, attach::try_fault_sources),
+        Action::Reclaim(config) => reclaim::run(&config),
         Action::DemoWorkload => demo::run().map(|()| 0).map_err(Into::into),
     };
     match result {

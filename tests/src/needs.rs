@@ -10,11 +10,16 @@ use crate::area::advise;
 /// What tracing takes (include/uapi/linux/capability.h).
 const TRACING: [(u32, &str); 3] = [(19, "CAP_SYS_PTRACE"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
+/// What process_madvise on another process takes.
+const RECLAIMING: [(u32, &str); 2] = [(19, "CAP_SYS_PTRACE"), (23, "CAP_SYS_NICE")];
+
 /// Something that a machine may lack.
 #[derive(Clone, Copy, Debug)]
 pub enum Need {
     /// The rights to load and attach BPF programs and to look at other processes.
     Tracing,
+    /// The rights to look at other processes and to advise on their memory.
+    Reclaiming,
     /// Leave to lock more memory than the usual limit, by which workloads with many threads
     /// populate their stacks.
     LockedMemory,
@@ -72,6 +77,7 @@ impl Need {
     fn lacking(self) -> Option<(String, String)> {
         match self {
             Self::Tracing => no_capability(&TRACING),
+            Self::Reclaiming => no_capability(&RECLAIMING),
             Self::LockedMemory => no_capability(&[(14, "CAP_IPC_LOCK")]),
             Self::Program(name, package) => program(name).is_none().then(|| {
                 let why = format!("no program {name}");

@@ -98,6 +98,13 @@ impl Act {
 
     /// Reports the truth as one line of JSON, waits for `end` and exits.
     pub fn report(mut self, truth: &[(&str, i64)]) -> ! {
+        self.tell(truth);
+        self.hear("end");
+        exit(0)
+    }
+
+    /// Reports a part of the truth, and goes on.
+    pub fn tell(&mut self, truth: &[(&str, i64)]) {
         let faults = self.scene.counters() - self.at_go;
         let line = &mut self.scene.line;
         line.clear();
@@ -111,8 +118,11 @@ impl Act {
         }
         let _ = writeln!(line, "}}");
         line.send();
-        wait_for(b"end");
-        exit(0)
+    }
+
+    /// Waits for another word.
+    pub fn hear(&self, word: &str) {
+        wait_for(word.as_bytes());
     }
 }
 

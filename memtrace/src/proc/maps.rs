@@ -133,7 +133,7 @@ impl Rows {
 /// One row: `start-end perms offset dev inode   name`.
 pub(super) struct Row<'a> {
     pub(super) range: Range<u64>,
-    shared: bool,
+    pub(super) shared: bool,
     pub(super) executable: bool,
     /// Major and minor number, and the inode: all zero where no file is behind it.
     pub(super) device: (u32, u32),
@@ -183,7 +183,7 @@ impl<'a> Row<'a> {
     }
 
     /// What the row is, and the name that goes with it.
-    fn kind(&self) -> (MappingKind, Option<&'a [u8]>) {
+    pub(super) fn kind(&self) -> (MappingKind, Option<&'a [u8]>) {
         let name = (!self.name.is_empty()).then_some(self.name);
         if self.is_file() {
             if let Some(given) = bracketed(self.name, b"[anon_shmem:") {

@@ -5,6 +5,7 @@
 //! ENOENT and ESRCH from any reader mean "it is gone" ([`is_gone`]) and are not failures.
 
 pub mod cgroup;
+pub mod lazy;
 pub mod mapped;
 pub mod maps;
 pub mod namespace;

@@ -73,7 +73,7 @@ fn handle(number: i32) -> anyhow::Result<Option<Signal>> {
 }
 
 /// True where the disposition that we were started with is to ignore it.
-fn is_ignored(number: i32) -> bool {
+pub(crate) fn is_ignored(number: i32) -> bool {
     // SAFETY: a zeroed sigaction is a valid one, and is only written to.
     let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: the new action is null, so that nothing changes; the old one has room.

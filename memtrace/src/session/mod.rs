@@ -1,7 +1,7 @@
 //! One run: attach, read, apply, show, and end in an order that loses nothing.
 
 mod calibrate;
-mod ending;
+pub(crate) mod ending;
 mod enrich;
 mod kernel_log;
 mod reclaim;

@@ -44,6 +44,14 @@ impl JsonOutput {
     }
 }
 
+/// Writes one object as a line, in which nothing can act upon a terminal.
+pub(crate) fn write_line(out: &mut (impl Write + ?Sized), row: &impl Serialize) -> io::Result<()> {
+    let mut line = Vec::new();
+    row.serialize(&mut Serializer::with_formatter(&mut line, TerminalSafe))?;
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
 impl Output for JsonOutput {
     fn header(&mut self, header: &Header) -> io::Result<()> {
         self.write(&lines::HeaderRow::of(header))?;

@@ -40,6 +40,8 @@ mod page_out_ranges;
 mod populate;
 mod pwrite_fresh;
 mod read_fresh;
+mod reclaim_pattern;
+mod reclaim_ranges;
 mod remove_shared;
 mod stack_growth;
 mod threads_churn;
@@ -92,6 +94,8 @@ fn main() {
         "populate" => populate::main(),
         "pwrite_fresh" => pwrite_fresh::main(),
         "read_fresh" => read_fresh::main(),
+        "reclaim_pattern" => reclaim_pattern::main(),
+        "reclaim_ranges" => reclaim_ranges::main(),
         "remove_shared" => remove_shared::main(),
         "stack_growth" => stack_growth::main(),
         "threads_churn" => threads_churn::main(),

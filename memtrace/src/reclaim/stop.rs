@@ -1,0 +1,34 @@
+//! Ctrl-C while the kernel works: the first one ends with the report of what was done, the second at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+
+use crate::session::ending::is_ignored;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Takes note of SIGINT, SIGTERM and SIGHUP from now on, but for those that whoever started us wants ignored.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub(super) fn listen() -> anyhow::Result<()> {
+    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        if is_ignored(number) {
+            continue;
+        }
+        let note = move || {
+            if ASKED.swap(true, Ordering::Relaxed) {
+                // SAFETY: _exit may be called from a signal handler.
+                unsafe { libc::_exit(128 + number) };
+            }
+        };
+        // SAFETY: the action does nothing that a signal handler may not do.
+        unsafe { signal_hook_registry::register(number, note) }.context("cannot handle signals")?;
+    }
+    Ok(())
+}
+
+pub(super) fn asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}
