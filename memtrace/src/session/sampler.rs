@@ -170,7 +170,7 @@ impl Sampler {
 
     fn expected_ns(&self, rss_bytes: u64) -> u64 {
         let per_gib = u128::from(self.ns_per_gib.unwrap_or(NS_PER_GIB));
-        u64::try_from(u128::from(rss_bytes) * per_gib >> 30).unwrap_or(u64::MAX)
+        u64::try_from((u128::from(rss_bytes) * per_gib) >> 30).unwrap_or(u64::MAX)
     }
 
     fn ask(&mut self, who: Who) {
