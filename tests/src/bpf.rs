@@ -44,3 +44,59 @@ pub fn is_loaded(program: u32) -> bool {
     unsafe { libc::close(file as i32) };
     true
 }
+
+/// The names of the programs that a process has attached by links.
+pub fn attached_by(pid: u32) -> BTreeSet<String> {
+    let dir = format!("/proc/{pid}/fdinfo");
+    let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{dir}: {error}"));
+    entries
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .filter(|info| info.lines().any(|line| line.starts_with("link_type:")))
+        .filter_map(|info| info.lines().find_map(program_id))
+        .filter_map(name_of)
+        .collect()
+}
+
+/// The name of a program, as the kernel has it: 15 bytes of it.
+fn name_of(program: u32) -> Option<String> {
+    const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
+    /// Where struct bpf_prog_info has its name.
+    const NAME: usize = 64;
+    #[repr(C)]
+    struct Attributes {
+        file: u32,
+        len: u32,
+        info: u64,
+    }
+    let by_id = [program, 0, 0];
+    // SAFETY: the kernel reads as many bytes as it is told, and they are initialised.
+    let file = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_GET_FD_BY_ID,
+            by_id.as_ptr(),
+            size_of_val(&by_id),
+        )
+    };
+    let mut info = [0u8; 128];
+    let attributes = Attributes {
+        file: u32::try_from(file).ok()?,
+        len: info.len() as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: the attributes name a buffer of the length that they tell; the descriptor is ours.
+    let done = unsafe {
+        let done = libc::syscall(
+            libc::SYS_bpf,
+            BPF_OBJ_GET_INFO_BY_FD,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        );
+        libc::close(file as i32);
+        done
+    };
+    let name = &info[NAME..NAME + 16];
+    let name = name.split(|&byte| byte == 0).next()?;
+    (done == 0).then(|| String::from_utf8_lossy(name).into_owned())
+}

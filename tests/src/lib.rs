@@ -7,6 +7,7 @@
 pub mod area;
 pub mod binary;
 pub mod bpf;
+pub mod cgroup;
 pub mod compare;
 pub mod counters;
 pub mod needs;

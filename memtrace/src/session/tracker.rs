@@ -21,7 +21,7 @@ use crate::order::Reorder;
 use crate::output::Output;
 use crate::proc;
 use crate::source::Chunk;
-use crate::units::counted;
+use crate::units::{Bytes, Nanos, counted};
 use crate::view::filter::Filter;
 use crate::view::runs::{OneFault, Runs};
 use crate::view::status::Meter;
@@ -38,6 +38,7 @@ pub struct Tracker {
     delivered: Delivered,
     output: Box<dyn Output>,
     stream: bool,
+    verbose: bool,
     status: bool,
     filter: Filter,
     runs: Runs,
@@ -69,6 +70,7 @@ impl Tracker {
             delivered: Delivered::default(),
             output,
             stream: config.stream,
+            verbose: config.verbose > 0,
             status: config.status,
             filter: config.filter,
             runs: Runs::new(proc::page_bytes()),
@@ -232,6 +234,17 @@ impl Tracker {
     /// Takes a look's answer in.
     pub fn looked(&mut self, reply: Reply, kernel: &Attached) {
         if let Some(sample) = reply.sample {
+            if self.verbose
+                && let Some(rollup) = &sample.rollup
+            {
+                eprintln!(
+                    "memtrace: a look at smaps_rollup of {} took {} of CPU time: {} of {} RSS lazily free",
+                    sample.pid,
+                    Nanos(rollup.cost_ns),
+                    Bytes(rollup.lazyfree_bytes),
+                    Bytes(rollup.rss_bytes),
+                );
+            }
             self.sampled(sample, kernel);
         }
     }

@@ -30,6 +30,7 @@ mod guard;
 mod huge_pages;
 mod killed_child;
 mod lazy_holds;
+mod lazy_steps;
 mod many_refaults;
 mod map_fixed_over;
 mod mremap_dontunmap;
@@ -84,6 +85,7 @@ fn main() {
         "huge_pages" => huge_pages::main(),
         "killed_child" => killed_child::main(),
         "lazy_holds" => lazy_holds::main(),
+        "lazy_steps" => lazy_steps::main(),
         "many_refaults" => many_refaults::main(),
         "map_fixed_over" => map_fixed_over::main(),
         "mremap_dontunmap" => mremap_dontunmap::main(),

@@ -1,0 +1,323 @@
+//! What became of what MADV_FREE marked: each part of the sum against the kernel's own figures.
+
+use std::fs;
+
+use memtrace_tests::bpf::attached_by;
+use memtrace_tests::cgroup::MemoryCgroup;
+use memtrace_tests::needs::{Need, not_run};
+use memtrace_tests::record::Record;
+use memtrace_tests::tracer::Trace;
+use memtrace_tests::wait;
+use memtrace_tests::workload::Workload;
+use memtrace_tests::{exe, needs};
+
+/// Pages that each CPU may hold back before they count as lazily free.
+fn held_back() -> u64 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    31 * 4096 * cpus as u64
+}
+
+/// Lazily freed memory that the whole machine has lost to reclaim.
+fn machine_lost() -> u64 {
+    let vmstat = fs::read_to_string("/proc/vmstat").expect("every Linux has it");
+    let pages = vmstat
+        .lines()
+        .find_map(|line| line.strip_prefix("pglazyfreed "))
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.expect("the kernel counts it") * 4096
+}
+
+/// Has the kernel page out an area of another process, as memtrace reclaim does.
+fn page_out(pid: u32, start: u64, bytes: u64) {
+    // SAFETY: pidfd_open takes integers, and process_madvise a vector of one range of the other
+    // process; nothing of ours is written.
+    unsafe {
+        let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        assert!(pidfd >= 0);
+        let range = libc::iovec {
+            iov_base: start as *mut libc::c_void,
+            iov_len: bytes as usize,
+        };
+        let advised = libc::syscall(
+            libc::SYS_process_madvise,
+            pidfd,
+            &raw const range,
+            1usize,
+            libc::MADV_PAGEOUT,
+            0usize,
+        );
+        assert_eq!(advised as u64, bytes);
+        libc::close(pidfd as i32);
+    }
+}
+
+/// Waits until a look at the target has shown what the workload told.
+fn until_sampled(trace: &Trace, lazyfree_bytes: u64) {
+    wait::until("a sample of LazyFree", || {
+        let output = trace.output();
+        let last = output
+            .lines()
+            .rev()
+            .filter_map(|line| Record::parse(line).ok())
+            .find(|line| line.kind() == "status")?;
+        let sampled = last.count_or_none("lazyfree_bytes");
+        (sampled.abs_diff(lazyfree_bytes) <= held_back()).then_some(())
+    });
+}
+
+fn taken(before: &Record, after: &Record) -> u64 {
+    (before.count("present") - after.count("present")) * 4096
+}
+
+/// The parts make the sum.
+fn adds_up(summary: &Record) {
+    let part = |name: &str| summary.count(&format!("lazy_balance.{name}"));
+    assert_eq!(
+        part("marked_bytes"),
+        part("still_lazy_bytes")
+            + part("reclaimed_bytes")
+            + part("reused_silently_bytes")
+            + part("dropped_bytes"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn what_is_reused_taken_and_refaulted_is_told_apart() {
+    needs!(Need::Tracing, Need::NoSwap);
+    let mut workload = Workload::start(&exe!("lazy_steps"), &[]);
+    let trace = Trace::attach(workload.pid, &["--interval", "0.1"]);
+    let freed = workload.go();
+    let bytes = freed.count("pages") * 4096;
+    let reused = workload.say("reuse");
+    until_sampled(&trace, reused.count("lazyfree_bytes"));
+    let before = machine_lost();
+    page_out(workload.pid, freed.count("start"), bytes);
+    let machine = machine_lost() - before;
+    let touched = workload.say("touch");
+    // The second quarter was gone and came back; all of the others' were gone too.
+    let gone = bytes - touched.count("present") * 4096 + bytes / 4;
+    until_sampled(&trace, touched.count("lazyfree_bytes"));
+    trace.signal(libc::SIGINT);
+    let run = trace.finish();
+    workload.kill();
+
+    let summary = run.summary();
+    assert_eq!(summary.count("lazy_balance.before_bytes"), 0);
+    assert_eq!(summary.count("lazy_balance.marked_bytes"), bytes);
+    assert_eq!(
+        summary.count("lazy_balance.reclaimed_bytes"),
+        gone,
+        "{summary}"
+    );
+    assert_eq!(summary.count("rss.reclaimed_bytes"), gone);
+    assert_eq!(summary.text("lazy_balance.reclaimed_basis"), "exact");
+    // The machine may have lost more, but nothing that the kernel did not count.
+    assert!(gone <= machine, "{gone} of {machine}");
+    let silently = summary.count("lazy_balance.reused_silently_bytes");
+    assert!(silently.abs_diff(bytes / 4) <= held_back(), "{summary}");
+    assert_eq!(summary.count("advice.MADV_FREE.refaulted_bytes"), bytes / 4);
+    adds_up(summary);
+}
+
+#[test]
+fn what_a_cgroup_takes_at_its_limit_is_counted_whoever_reclaims() {
+    needs!(Need::Tracing, Need::NoSwap);
+    let group = match MemoryCgroup::make("limit") {
+        Ok(group) => group,
+        Err(why) => {
+            let test = "what_a_cgroup_takes_at_its_limit_is_counted_whoever_reclaims";
+            return not_run(
+                test,
+                &why,
+                "mount a cgroup hierarchy with the memory controller",
+            );
+        }
+    };
+    let mut workload = Workload::start(&exe!("lazy_steps"), &["16384"]);
+    group.take(workload.pid);
+    let trace = Trace::attach(workload.pid, &["--interval", "0.1"]);
+    let freed = workload.go();
+    let bytes = freed.count("pages") * 4096;
+    until_sampled(&trace, freed.count("lazyfree_bytes"));
+    let before = machine_lost();
+    // A quarter of it must go, which this process has to see to.
+    group.limit(bytes / 4 * 3);
+    let limited = workload.say("reuse");
+    let by_us = taken(&freed, &limited);
+    assert!(by_us > bytes / 8, "{limited}");
+    // And here the target itself, in its own faults.
+    let full = workload.say("more");
+    let by_itself = taken(&limited, &full);
+    assert!(by_itself > 0, "{full}");
+    let machine = machine_lost() - before;
+    until_sampled(&trace, full.count("lazyfree_bytes"));
+    trace.signal(libc::SIGINT);
+    let run = trace.finish();
+    workload.kill();
+
+    let summary = run.summary();
+    let reclaimed = summary.count("lazy_balance.reclaimed_bytes");
+    let refaulted = summary.count("advice.MADV_FREE.refaulted_bytes");
+    // What was rewritten had gone before, where it made a fault.
+    assert_eq!(reclaimed, by_us + by_itself + refaulted, "{summary}");
+    assert!(reclaimed <= machine, "{reclaimed} of {machine}");
+    assert_eq!(summary.text("lazy_balance.reclaimed_basis"), "exact");
+    let cgroup = summary.count("rss.cgroup.usage_bytes");
+    assert!(cgroup <= bytes / 4 * 3, "{summary}");
+    assert_eq!(summary.count("rss.cgroup.limit_bytes"), bytes / 4 * 3);
+}
+
+#[test]
+fn dropped_memory_is_no_reclaim() {
+    needs!(Need::Tracing);
+    let mut workload = Workload::start(&exe!("lazy_steps"), &[]);
+    let trace = Trace::attach(workload.pid, &["--interval", "0.1"]);
+    let freed = workload.go();
+    let bytes = freed.count("pages") * 4096;
+    until_sampled(&trace, freed.count("lazyfree_bytes"));
+    let dropped = workload.say("drop");
+    assert_eq!(dropped.count("present"), 0);
+    until_sampled(&trace, 0);
+    workload.kill();
+    let run = trace.finish();
+    let summary = run.summary();
+    assert_eq!(
+        summary.count("lazy_balance.reclaimed_bytes"),
+        0,
+        "{summary}"
+    );
+    let dropped = summary.count("lazy_balance.dropped_bytes");
+    assert!(dropped.abs_diff(bytes) <= held_back(), "{summary}");
+    adds_up(summary);
+}
+
+#[test]
+fn what_goes_with_the_process_is_dropped_and_not_reclaimed() {
+    needs!(Need::Tracing);
+    let mut workload = Workload::start(&exe!("lazy_steps"), &[]);
+    let trace = Trace::attach(workload.pid, &["--interval", "0.1"]);
+    let freed = workload.go();
+    let bytes = freed.count("pages") * 4096;
+    until_sampled(&trace, freed.count("lazyfree_bytes"));
+    workload.kill();
+    let run = trace.finish();
+    let summary = run.summary();
+    assert_eq!(
+        summary.count("lazy_balance.reclaimed_bytes"),
+        0,
+        "{summary}"
+    );
+    assert_eq!(summary.count("lazy_balance.still_lazy_bytes"), 0);
+    // The last look stands, with its age.
+    let lazy = summary.count("rss.lazyfree_bytes");
+    assert!(lazy.abs_diff(bytes) <= held_back(), "{summary}");
+    assert!(summary.count("rss.lazyfree_age_ns") > 0);
+    adds_up(summary);
+}
+
+#[test]
+fn what_nobody_counts_is_null_and_bounded() {
+    needs!(Need::Tracing, Need::NoSwap);
+    let mut workload = Workload::start(&exe!("lazy_steps"), &[]);
+    let trace = Trace::attach(
+        workload.pid,
+        &["--interval", "0.1", "--no-reclaim-tracking"],
+    );
+    let freed = workload.go();
+    let bytes = freed.count("pages") * 4096;
+    page_out(workload.pid, freed.count("start"), bytes);
+    let touched = workload.say("touch");
+    let gone = bytes - touched.count("present") * 4096 + bytes / 4;
+    trace.signal(libc::SIGINT);
+    let run = trace.finish();
+    workload.kill();
+    let summary = run.summary();
+    for key in [
+        "reclaimed_bytes",
+        "reclaimed_basis",
+        "reused_silently_bytes",
+    ] {
+        let at = format!("lazy_balance.{key}");
+        assert!(summary.at(&at).is_null(), "{at}: {summary}");
+    }
+    assert!(summary.at("rss.reclaimed_bytes").is_null());
+    assert_eq!(
+        summary.count("lazy_balance.reclaimed_at_least_bytes"),
+        bytes / 4
+    );
+    assert!(
+        summary.count("lazy_balance.reclaimed_at_most_bytes") >= gone,
+        "{summary}"
+    );
+}
+
+#[test]
+fn memory_lazily_free_before_the_trace_is_found_and_its_end_is_counted() {
+    needs!(Need::Tracing, Need::NoSwap);
+    let mut workload = Workload::start(&exe!("lazy_steps"), &[]);
+    let freed = workload.go();
+    let bytes = freed.count("pages") * 4096;
+    let trace = Trace::attach(workload.pid, &["--interval", "0.1"]);
+    until_sampled(&trace, freed.count("lazyfree_bytes"));
+    // The count begins when a look has shown that there is something to count.
+    wait::until("the count's beginning", || {
+        attached_by(trace.pid()).contains("rss_stat").then_some(())
+    });
+    page_out(workload.pid, freed.count("start"), bytes);
+    let after = workload.say("free");
+    let gone = taken(&freed, &after);
+    trace.signal(libc::SIGINT);
+    let run = trace.finish();
+    workload.kill();
+    let summary = run.summary();
+    let before = summary.count("lazy_balance.before_bytes");
+    assert!(before.abs_diff(bytes) <= held_back(), "{summary}");
+    assert_eq!(
+        summary.count("lazy_balance.reclaimed_bytes"),
+        gone,
+        "{summary}"
+    );
+}
+
+#[test]
+fn a_burst_of_free_is_looked_at_at_once_and_nothing_is_looked_at_without_need() {
+    needs!(Need::Tracing);
+    let mut workload = Workload::start(&exe!("lazy_steps"), &[]);
+    // No status line comes for a minute, and with it no regular look.
+    let mut trace = Trace::attach(workload.pid, &["--interval", "60", "-v"]);
+    trace.rules.quiet_stderr = false;
+    let freed = workload.go();
+    let bytes = freed.count("pages") * 4096;
+    wait::until("a look after the burst", || {
+        (trace.stderr().matches("a look at smaps_rollup").count() >= 2).then_some(())
+    });
+    workload.kill();
+    let run = trace.finish();
+    let summary = run.summary();
+    let lazy = summary.count("rss.lazyfree_bytes");
+    assert!(lazy.abs_diff(bytes) <= held_back(), "{summary}");
+    // One at attach, one after the burst; the process was gone before one at the end.
+    assert!(summary.count("rss.samples") <= 3, "{summary}");
+    assert!(summary.count("rss.sample_cost_ns") > 0);
+}
+
+#[test]
+fn the_count_is_off_while_nothing_can_be_lazily_free() {
+    needs!(Need::Tracing);
+    let mut workload = Workload::start(&exe!("dontneed_touch"), &[]);
+    let trace = Trace::attach(workload.pid, &["--interval", "0.1"]);
+    workload.go();
+    wait::until("some status lines", || {
+        (trace.output().matches("\"type\":\"status\"").count() > 5).then_some(())
+    });
+    let programs = attached_by(trace.pid());
+    assert!(programs.contains("enter_madvise"), "{programs:?}");
+    assert!(!programs.contains("rss_stat"), "{programs:?}");
+    workload.end();
+    let run = trace.finish();
+    let summary = run.summary();
+    // The one at attach; the process was gone at the end.
+    assert_eq!(summary.count("rss.samples"), 1, "{summary}");
+    assert!(summary.at("lazy_balance").is_null());
+}
