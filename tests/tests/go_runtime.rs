@@ -8,7 +8,8 @@ use memtrace_tests::compare::is_percent;
 use memtrace_tests::needs;
 use memtrace_tests::needs::Need;
 use memtrace_tests::record::Record;
-use memtrace_tests::tracer::Trace;
+use memtrace_tests::smaps::Memory;
+use memtrace_tests::tracer::{Trace, command};
 use memtrace_tests::workload::{Workload, without_huge_pages};
 
 const GO: Need = Need::Program("go", "golang-go");
@@ -87,12 +88,63 @@ fn memory_released_by_free_stays_in_rss_and_is_told_apart_from_a_leak() {
         summary.count("rss.end_bytes"),
     );
     is_percent(end, 90, 110, start);
-    // Where LazyFree was sampled, it tells the released memory from a leak.
-    if !summary.at("rss.lazyfree_bytes").is_null() {
-        let lazy = truth.count("lazyfree_bytes");
-        is_percent(summary.count("rss.lazyfree_bytes"), 90, 110, lazy);
-        assert!(summary.count("rss.effective_bytes") < end / 4, "{summary}");
+    // LazyFree tells the released memory from a leak.
+    let lazy = truth.count("lazyfree_bytes");
+    is_percent(summary.count("rss.lazyfree_bytes"), 99, 101, lazy);
+    assert_eq!(summary.text("verdict.kind"), "lazily_free", "{summary}");
+    assert_eq!(summary.text("verdict.confidence"), "high", "{summary}");
+    let verdict = summary.at("verdict").to_string();
+    for named in [
+        &go_version()[..],
+        "GODEBUG=madvdontneed=0",
+        "memtrace reclaim",
+    ] {
+        assert!(verdict.contains(named), "{named} is not in {verdict}");
     }
+}
+
+/// What the compiler calls its version, as the programs that it builds do: `go1.19.8`.
+fn go_version() -> String {
+    let output = Command::new("go").args(["env", "GOVERSION"]).output();
+    let output = output.expect("go runs").stdout;
+    String::from_utf8_lossy(&output).trim().to_owned()
+}
+
+/// The program at the same point under either setting: effective RSS is what RSS would be, and
+/// reclaim makes it so.
+#[test]
+fn effective_rss_is_what_rss_would_be_under_dontneed_and_reclaim_makes_it_so() {
+    needs!(Need::Tracing, Need::Reclaiming, Need::NoSwap, GO);
+    let _alone = alone();
+    let mut dontneed = start("madvdontneed=1");
+    dontneed.go();
+    let expected = Memory::of(dontneed.pid).rss_bytes;
+    dontneed.kill();
+
+    let mut free = start("madvdontneed=0");
+    let trace = Trace::attach(free.pid, &[]);
+    let truth = free.go();
+    trace.signal(libc::SIGINT);
+    let run = trace.finish();
+    let effective = run.summary().count("rss.effective_bytes");
+    is_percent(effective, 95, 105, expected);
+    assert!(truth.count("rss_after_bytes") > 5 * effective, "{truth}");
+
+    let pid = free.pid.to_string();
+    let reclaim = command().args(["reclaim", "-p", &pid]).output();
+    let reclaim = reclaim.expect("memtrace starts");
+    assert!(reclaim.status.success(), "{reclaim:?}");
+    is_percent(Memory::of(free.pid).rss_bytes, 95, 105, expected);
+    let checked = free.say("check");
+    assert_eq!(
+        checked.count("touched_bytes"),
+        4096 * 1024,
+        "bytes were lost"
+    );
+    // It goes on as if nothing had been.
+    let again = free.say("again");
+    assert!(again.count("touched_bytes") >= 100 << 20, "{again}");
+    free.end();
 }
 
 #[test]

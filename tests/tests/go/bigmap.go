@@ -16,11 +16,15 @@ import (
 // About 400 MB in arrays of 4 KiB each.
 const arrays = 100000
 
+// About 4 MB in arrays of 1 KiB each, which stay in use.
+const keptArrays = 4096
+
 // What is allocated again after the map is gone.
 const againBytes = 100 << 20
 
 var (
 	bigmap map[int]*[512]float64
+	kept   [][]byte
 	again  [][]byte
 	lines  = bufio.NewScanner(os.Stdin)
 )
@@ -35,6 +39,7 @@ func main() {
 		array[i%512] = float64(i)
 		bigmap[i] = array
 	}
+	keep()
 	fmt.Println("ready", os.Getpid())
 
 	await("go")
@@ -44,7 +49,11 @@ func main() {
 	debug.FreeOSMemory()
 	tell(before, observe(), 0)
 
-	await("again")
+	if await("again", "check") == "check" {
+		// What is in use is as it was, whatever was done to the rest.
+		tell(observe(), observe(), intact())
+		await("again")
+	}
 	before = observe()
 	touched := 0
 	for touched < againBytes {
@@ -60,15 +69,43 @@ func main() {
 	await("end")
 }
 
-// await returns when the word is said, and ends the process when nobody can say it any more.
-func await(word string) {
+// keep fills memory with what can be recognised, between what will be given back.
+func keep() {
+	for i := 0; i < keptArrays; i++ {
+		array := make([]byte, 1024)
+		for at := range array {
+			array[at] = byte(i*31 + at)
+		}
+		kept = append(kept, array)
+	}
+}
+
+// intact counts the bytes that are as keep left them.
+func intact() int {
+	count := 0
+	for i, array := range kept {
+		for at := range array {
+			if array[at] == byte(i*31+at) {
+				count++
+			}
+		}
+	}
+	return count
+}
+
+// await returns when one of the words is said, and ends the process when nobody can say it any more.
+func await(words ...string) string {
 	if !lines.Scan() {
 		os.Exit(0)
 	}
-	if lines.Text() != word {
-		fmt.Fprintf(os.Stderr, "bigmap: expected %s, heard %s\n", word, lines.Text())
-		os.Exit(1)
+	for _, word := range words {
+		if lines.Text() == word {
+			return word
+		}
 	}
+	fmt.Fprintf(os.Stderr, "bigmap: expected %v, heard %s\n", words, lines.Text())
+	os.Exit(1)
+	return ""
 }
 
 // observation is what the runtime and the kernel say at one moment.
