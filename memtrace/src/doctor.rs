@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
+use crate::attach::Tried;
 use crate::config::{Format, Report};
 
 /// What a check found.
@@ -89,13 +90,17 @@ pub struct Findings {
 }
 
 /// Looks at everything. `probe` loads and attaches each fault source, the cheapest first.
-pub fn examine(probe: impl Fn() -> Vec<Probe>) -> Findings {
+pub fn examine(probe: impl Fn() -> Tried) -> Findings {
     let mut checks = kernel::checks();
-    let probes = probe();
+    let Tried {
+        fault_sources: probes,
+        counting,
+    } = probe();
     let fault_source = probes
         .iter()
         .find_map(|(name, result)| result.is_ok().then_some(*name));
     checks.push(checks::fault_source(&probes));
+    checks.push(checks::counting(fault_source.is_some(), counting));
     checks.extend(checks::memory());
     Findings {
         checks,
@@ -107,7 +112,7 @@ pub fn examine(probe: impl Fn() -> Vec<Probe>) -> Findings {
 ///
 /// # Errors
 /// When the report cannot be written.
-pub fn run(report: &Report, probe: impl Fn() -> Vec<Probe>) -> anyhow::Result<u8> {
+pub fn run(report: &Report, probe: impl Fn() -> Tried) -> anyhow::Result<u8> {
     // Opened first, so that a name that cannot be written is told before the machine is looked at.
     let mut sink = report.sink.open()?;
     let findings = examine(probe);

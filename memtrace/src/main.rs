@@ -12,7 +12,7 @@ use memtrace::{attach, cli, demo, doctor, reclaim, session};
 fn main() -> ExitCode {
     let result = match cli::parse() {
         Action::Trace(config) => trace(&config),
-        Action::Doctor(report) => doctor::run(&report, attach::try_fault_sources),
+        Action::Doctor(report) => doctor::run(&report, attach::try_all),
         Action::Reclaim(config) => reclaim::run(&config),
         Action::DemoWorkload => demo::run().map(|()| 0).map_err(Into::into),
     };

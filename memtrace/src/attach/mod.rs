@@ -359,8 +359,16 @@ fn attach_faults(
     bail!("cannot attach to page faults: {}", reasons.join("; "))
 }
 
-/// Tries every rung of the ladder, for `doctor`: really loads, attaches and detaches it.
-pub fn try_fault_sources() -> Vec<(&'static str, Result<(), String>)> {
+/// What works when it is really loaded, attached and taken off again.
+pub struct Tried {
+    /// Every rung of the ladder.
+    pub fault_sources: Vec<(&'static str, Result<(), String>)>,
+    /// Counting what the kernel takes.
+    pub counting: Result<(), String>,
+}
+
+/// Tries everything, for `doctor`.
+pub fn try_all() -> Tried {
     let options = Options {
         // A pid that no process has: the programs run and find nothing to record.
         pids: vec![u32::MAX],
@@ -372,8 +380,16 @@ pub fn try_fault_sources() -> Vec<(&'static str, Result<(), String>)> {
     };
     let explain = |error: anyhow::Error| format!("{error:#}");
     // With everything else, once: without the calls and the lifecycle no source is of use.
-    let whole = attach(&options).map(drop).map_err(explain);
-    FaultSource::LADDER
+    let whole = attach(&options).map_err(explain);
+    let (whole, counting) = match whole {
+        // Its own pages are as good as any.
+        Ok((mut attached, _)) => {
+            let counting = attached.count_pages(std::process::id());
+            (Ok(()), counting.map(drop).map_err(explain))
+        }
+        Err(error) => (Err(error.clone()), Err(error)),
+    };
+    let fault_sources = FaultSource::LADDER
         .into_iter()
         .map(|source| {
             let alone = || {
@@ -385,5 +401,9 @@ pub fn try_fault_sources() -> Vec<(&'static str, Result<(), String>)> {
                 .and_then(|()| in_sight_of_tracefs(alone).map_err(explain));
             (source.name(), result)
         })
-        .collect()
+        .collect();
+    Tried {
+        fault_sources,
+        counting,
+    }
 }

@@ -40,6 +40,24 @@ pub(super) fn fault_source(probes: &[Probe]) -> Check {
     }
 }
 
+/// Whether what the kernel takes of lazily freed memory can be counted.
+pub(super) fn counting(traces: bool, tried: Result<(), String>) -> Check {
+    const NAME: &str = "reclaim_count";
+    match tried {
+        Ok(()) => Check::ok(
+            NAME,
+            "works: what the kernel takes of lazily freed memory is exact",
+        ),
+        Err(_) if !traces => {
+            Check::note(NAME, "not tried: without a fault source nothing is traced")
+        }
+        Err(why) => Check::note(
+            NAME,
+            format!("does not work ({why}): what the kernel takes is told by bounds only"),
+        ),
+    }
+}
+
 /// Where every source fails for the same reason (a missing capability, say), that is told once.
 fn told_once(probes: &[Probe], failures: &[String]) -> String {
     let mut reasons = probes

@@ -8,10 +8,16 @@ use crate::kernel::tracefs::TracefsError;
 use crate::kernel::{Kernel, Lockdown, Version};
 use crate::proc::namespace::PidNamespace;
 
-const WORKS: fn() -> Vec<Probe> = || vec![("tp_btf", Err("no BTF".to_owned())), ("raw_tp", Ok(()))];
-const FAILS: fn() -> Vec<Probe> = || {
+const WORKS: fn() -> Tried = || Tried {
+    fault_sources: vec![("tp_btf", Err("no BTF".to_owned())), ("raw_tp", Ok(()))],
+    counting: Err("Linux before 6.2".to_owned()),
+};
+const FAILS: fn() -> Tried = || {
     let why = || Err("loading: CAP_BPF is missing".to_owned());
-    vec![("tp_btf", why()), ("raw_tp", why())]
+    Tried {
+        fault_sources: vec![("tp_btf", why()), ("raw_tp", why())],
+        counting: why(),
+    }
 };
 
 fn verdicts(checks: &[Check]) -> Vec<Verdict> {
@@ -138,7 +144,7 @@ fn ptrace_scope_3_forbids_launching() {
 
 #[test]
 fn the_first_fault_source_that_works_is_the_one_and_failures_are_told() {
-    let check = checks::fault_source(&WORKS());
+    let check = checks::fault_source(&WORKS().fault_sources);
     assert_eq!(
         check.detail,
         "raw_tp: loaded and attached; not tp_btf: no BTF"
@@ -149,7 +155,7 @@ fn the_first_fault_source_that_works_is_the_one_and_failures_are_told() {
         "tp_btf: loaded and attached; raw_tp would do too"
     );
     assert_eq!(both.verdict, Verdict::Ok);
-    let none = checks::fault_source(&FAILS());
+    let none = checks::fault_source(&FAILS().fault_sources);
     assert_eq!(none.verdict, Verdict::No);
     assert_eq!(none.detail.matches("CAP_BPF").count(), 1, "{}", none.detail);
     assert_eq!(checks::fault_source(&[]).verdict, Verdict::No);
@@ -267,4 +273,22 @@ fn the_exit_status_is_that_of_the_fault_source() {
         ..report
     };
     assert!(run(&nowhere, WORKS).unwrap_err().to_string().contains("-o"));
+}
+
+#[test]
+fn a_kernel_that_cannot_count_reclaim_is_a_note_and_not_a_failure() {
+    let counting =
+        |traces, tried: Result<(), &str>| checks::counting(traces, tried.map_err(str::to_owned));
+    assert_eq!(counting(true, Ok(())).verdict, Verdict::Ok);
+    let old = counting(true, Err("Linux before 6.2"));
+    assert!(
+        old.verdict == Verdict::Note && old.detail.contains("Linux before 6.2"),
+        "{old:?}"
+    );
+    // The reason has been told already.
+    assert!(
+        !counting(false, Err("CAP_BPF is missing"))
+            .detail
+            .contains("CAP_BPF")
+    );
 }
