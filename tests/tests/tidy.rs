@@ -26,7 +26,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_ledger_and_the_views_know_no_io_no_clock_and_no_format() {
+fn the_ledger_the_views_and_the_verdict_know_no_io_no_clock_and_no_format() {
     const FORBIDDEN: [&str; 12] = [
         "aya",
         "clap::",
@@ -45,6 +45,7 @@ fn the_ledger_and_the_views_know_no_io_no_clock_and_no_format() {
     let files = [
         rust_files(&src.join("ledger")),
         rust_files(&src.join("view")),
+        rust_files(&src.join("verdict")),
     ]
     .concat();
     assert!(files.len() > 10, "the ledger and the views have moved");
