@@ -90,7 +90,7 @@ fn lazily_free(runtime: &Runtime) -> Option<String> {
         Kind::Go => {
             let version = runtime.version.as_deref().unwrap_or("");
             let why = match setting(runtime, "madvdontneed=0") {
-                Some(origin) => format!("{version} gives back by MADV_FREE since {origin}; "),
+                Some(origin) => format!("{version} gives back by MADV_FREE since {origin} is set; "),
                 None => format!("{version} gives back by MADV_FREE by default (Go 1.12 to 1.15); "),
             };
             format!(

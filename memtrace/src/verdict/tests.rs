@@ -300,7 +300,7 @@ fn the_remedy_is_the_runtimes_own() {
         .verdict();
     let advice = verdict.advice.join("\n");
     assert!(
-        advice.contains("go1.19.8 gives back by MADV_FREE since GODEBUG=madvdontneed=0"),
+        advice.contains("go1.19.8 gives back by MADV_FREE since GODEBUG=madvdontneed=0 is set"),
         "{advice}"
     );
     assert!(

@@ -100,10 +100,13 @@ fn balance(balance: &Balance) -> [String; 2] {
             Bytes(balance.marked_bytes),
         ),
         format!(
-            "    + taken by the kernel {bound}{} ({exact}) + reused silently {} (derived) + dropped while lazy ≤{}",
+            "    + taken by the kernel {bound}{} ({exact}) + reused silently {} (derived) + dropped while lazy {}",
             known(balance.reclaimed_bytes),
             known(balance.reused_silently_bytes),
-            Bytes(balance.dropped_bytes),
+            match balance.dropped_bytes {
+                0 => "0B".to_owned(),
+                bytes => format!("≤{}", Bytes(bytes)),
+            },
         ),
     ]
 }
