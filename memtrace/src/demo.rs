@@ -34,9 +34,9 @@ pub fn run() -> io::Result<()> {
 
     let eager = Region::map(32 * MIB)?;
     eager.write(0, 32 * MIB);
-    for _ in 0..3 {
+    for _ in 0..6 {
         pause();
-        // Gone at once, and back at once: the churn that DONTNEED costs.
+        // Gone at once, and back at once, over and over: the churn that DONTNEED costs.
         eager.advise(libc::MADV_DONTNEED, 0, 32 * MIB)?;
         eager.write(0, 24 * MIB);
     }

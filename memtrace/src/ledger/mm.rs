@@ -197,6 +197,13 @@ impl Mm {
         self.rss.lazyfree_bytes().is_some_and(|bytes| bytes > 0) || self.lazy_unseen()
     }
 
+    /// True where the last look, or the fresh start, showed nothing lazily free, and nothing was
+    /// marked since.
+    pub fn nothing_is_lazy(&self) -> bool {
+        let known = self.rss.last_rollup.is_some() || self.lazy.before_bytes == Some(0);
+        known && !self.lazy_may_change()
+    }
+
     /// True if something was marked since the last look, or nobody ever looked.
     pub fn lazy_unseen(&self) -> bool {
         let looked_ns = self.rss.last_rollup.map(|rollup| rollup.at_ns);

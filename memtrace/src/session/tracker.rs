@@ -577,7 +577,7 @@ fn status(mm: &Mm, lost: Lost, meters: &mut HashMap<(u32, u32), Meter>) -> Statu
         .entry((mm.pid, mm.image))
         .or_insert_with(|| Meter::new(mm.start_ns));
     // Where nothing can be lazily free nobody looks, and nobody needs to.
-    let (lazyfree_bytes, effective_rss_bytes, looked_ns) = if mm.may_have_lazy() {
+    let (lazyfree_bytes, effective_rss_bytes, looked_ns) = if !mm.nothing_is_lazy() {
         let looked_ns = mm.rss.last_rollup.map(|rollup| rollup.at_ns);
         (mm.rss.lazyfree_bytes(), mm.rss.effective_bytes(), looked_ns)
     } else {

@@ -59,6 +59,11 @@ fn parts(summary: &Summary) -> Option<String> {
         Some(age) if age >= STALE_NS => format!(", {} before the end", Nanos(age)),
         _ => String::new(),
     };
+    if rollup.lazyfree_bytes == 0 {
+        return Some(format!(
+            "    nothing of it was lazily free (sampled: one look at smaps_rollup{moment})"
+        ));
+    }
     Some(format!(
         "    = effective {} + lazily free {} (sampled: one look at smaps_rollup{moment})",
         Bytes(effective),

@@ -13,11 +13,17 @@ pub(super) fn lines(summary: &Summary, palette: &Palette) -> Vec<String> {
     let Some(verdict) = &summary.verdict else {
         return Vec::new();
     };
-    let mut lines = vec![paint(palette.strong, headline(verdict))];
+    let mut headline = headline(verdict);
+    let none = verdict.kind == Kind::NotEnoughData;
+    // Said in one line: there may be hundreds of processes of a few milliseconds.
+    if none && let Some(why) = verdict.evidence.first() {
+        headline += &format!(" ({})", escape(why, COLUMNS));
+    }
+    let mut lines = vec![paint(palette.strong, headline)];
     let mut add = |mark: &str, text: &str| {
         lines.push(format!("  {mark}{}", escape(text, COLUMNS)));
     };
-    for evidence in &verdict.evidence {
+    for evidence in verdict.evidence.iter().filter(|_| !none) {
         add("", evidence);
     }
     if !summary.runtimes.is_empty() {
@@ -29,7 +35,7 @@ pub(super) fn lines(summary: &Summary, palette: &Palette) -> Vec<String> {
     for doubt in &verdict.doubts {
         add("but: ", doubt);
     }
-    for advice in &verdict.advice {
+    for advice in verdict.advice.iter().filter(|_| !none) {
         add("→ ", advice);
     }
     lines
