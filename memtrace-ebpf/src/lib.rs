@@ -214,6 +214,8 @@ pub struct MmShared {
     pub counts: [i64; member::ALL],
     /// Non-zero once it is being torn down: its address may become another's.
     pub ended: u64,
+    /// Which count this is: addresses come again.
+    pub generation: u64,
 }
 
 /// Per-CPU totals, kept apart from the stream: for each class, seen must equal delivered + lost.
@@ -256,6 +258,11 @@ pub mod mm_slot {
     pub const COUNTED: u32 = 0;
     /// The one that the last look-up found.
     pub const FOUND: u32 = 1;
+    /// The CPU that a look-up begins with; 0 begins an address space.
+    pub const FROM_CPU: u32 = 2;
+    /// What an address space is known by beside its address, which may become another's.
+    pub const GENERATION: u32 = 3;
+    pub const ALL: u32 = 4;
     /// They are in the map of address spaces.
     pub const MANY: u64 = u64::MAX;
 }
@@ -274,10 +281,8 @@ pub const JOIN_ENTRIES: u32 = 16 * 1024;
 pub const TARGET_ENTRIES: u32 = 16 * 1024;
 /// Address spaces whose resident pages may be counted at once.
 pub const MM_ENTRIES: u32 = 1024;
-/// CPUs that there may be for pages to be counted.
-pub const MOST_CPUS: u32 = 1024;
-/// Threads that may be in reclaim at once.
-pub const RECLAIM_ENTRIES: u32 = 16 * 1024;
+/// CPUs whose counters one look-up begins with.
+pub const CPU_SLICE: u32 = 64;
 /// Ranges of one `process_madvise` that are read (the kernel's own bound: UIO_MAXIOV).
 pub const MAX_RANGES: u32 = 1024;
 
@@ -290,7 +295,7 @@ const _: () = {
     assert!(size_of::<LifeRecord>() == 56);
     assert!(size_of::<Pending>() == 72);
     assert!(size_of::<MmCpu>() == 48);
-    assert!(size_of::<MmShared>() == 40);
+    assert!(size_of::<MmShared>() == 48);
     assert!(size_of::<Counters>() == 88);
     assert!(size_of::<Control>() == 24);
     // The ring buffer aligns records to 8 bytes; nothing may need more.

@@ -7,8 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use memtrace_ebpf::{
-    Control, Counters, JOIN_ENTRIES, MM_ENTRIES, MmCpu, MmShared, Pending, RECLAIM_ENTRIES,
-    TARGET_ENTRIES,
+    Control, Counters, JOIN_ENTRIES, MM_ENTRIES, MmCpu, MmShared, Pending, TARGET_ENTRIES, mm_slot,
 };
 
 /// The stream to userspace; the loader sets its size.
@@ -38,18 +37,13 @@ pub static MMS: PerCpuHashMap<u64, MmCpu> =
 #[map]
 pub static MMS_SHARED: HashMap<u64, MmShared> = HashMap::with_max_entries(MM_ENTRIES, 0);
 
-/// Threads in reclaim, by the initial namespace's tid.
-#[map]
-pub static IN_RECLAIM: HashMap<u32, u32> =
-    HashMap::with_max_entries(RECLAIM_ENTRIES, BPF_F_NO_PREALLOC);
-
 /// Where this map's own element lies tells where each CPU's memory lies; it holds that, once known.
 #[map]
 pub static ANCHOR: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Which address space is counted, and which was found: see `mm_slot`.
 #[map]
-pub static MM_SLOTS: Array<u64> = Array::with_max_entries(2, 0);
+pub static MM_SLOTS: Array<u64> = Array::with_max_entries(mm_slot::ALL, 0);
 
 /// The only target, or 0 where there are several: then they are all in `TARGETS`.
 #[unsafe(no_mangle)]
@@ -82,6 +76,8 @@ pub static TASK_EXIT_CODE: Global<u32> = Global::new(0);
 /// What counting resident pages takes (Linux 6.2 and newer).
 #[unsafe(no_mangle)]
 pub static TASK_MM: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static TASK_FLAGS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static MM_USERS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]

@@ -11,8 +11,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-        bpf_probe_read_kernel,
+        bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel,
         generated::{
             bpf_get_current_task, bpf_get_current_task_btf, bpf_map_lookup_percpu_elem,
             bpf_task_pt_regs,
@@ -22,7 +21,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use memtrace_ebpf::{
-    MOST_CPUS, MmCpu, MmShared, PopulatedRecord, call, kind, member, mm_slot, populated,
+    CPU_SLICE, MmCpu, MmShared, PopulatedRecord, kind, member, mm_slot, populated,
 };
 
 use crate::{
@@ -30,12 +29,10 @@ use crate::{
     emit::{Class, send},
     filter::{control, current},
     maps::{
-        ANCHOR, ARRAY_PPTRS, COUNTER_COUNT, COUNTER_COUNTERS, CPUS, EXACT_BYTES, IN_RECLAIM,
-        MM_RSS_STAT, MM_SLOTS, MM_USERS, MMS, MMS_SHARED, PENDING, TASK_MM,
+        ANCHOR, ARRAY_PPTRS, COUNTER_COUNT, COUNTER_COUNTERS, CPUS, EXACT_BYTES, MM_RSS_STAT,
+        MM_SLOTS, MM_USERS, MMS, MMS_SHARED, PENDING, TASK_FLAGS, TASK_MM,
     },
 };
-
-const MADV_PAGEOUT: i32 = 21;
 
 /// Begins to count the pages of an address space: run for every thread of one process
 /// (kernel/bpf/task_iter.c), of which the first that has an address space tells it.
@@ -59,10 +56,30 @@ pub extern "C" fn count_mm(ctx: *mut c_void) -> i32 {
         // SAFETY: the pointer comes from the map and its value lives as long as the program.
         unsafe { core::ptr::write_volatile(found, mm) };
     }
+    let from = slot(mm_slot::FROM_CPU) as u32;
+    if from == 0 && !begin(mm) {
+        return 0;
+    }
+    // In slices, of which userspace asks for as many as there are CPUs: the verifier follows each.
+    let mut i = 0;
+    while i < CPU_SLICE {
+        let cpu = from + i;
+        if cpu >= CPUS.load() {
+            break;
+        }
+        begin_on(mm, cpu);
+        i += 1;
+    }
+    0
+}
+
+/// Makes an address space known; false where it is already.
+#[inline(always)]
+fn begin(mm: u64) -> bool {
     // Of one that has ended only the address is this one's.
     // SAFETY: the value is read at once.
     if unsafe { MMS_SHARED.get(mm) }.is_some_and(|shared| shared.ended == 0) {
-        return 0;
+        return false;
     }
     let shared = MmShared {
         counts: [
@@ -72,18 +89,19 @@ pub extern "C" fn count_mm(ctx: *mut c_void) -> i32 {
             shared_count(mm, 3),
         ],
         ended: 0,
+        generation: slot(mm_slot::GENERATION),
     };
-    let _ = MMS_SHARED.insert(mm, shared, 0);
-    let _ = MMS.insert(mm, MmCpu::default(), 0);
-    let mut cpu = 0;
-    while cpu < MOST_CPUS {
-        if cpu >= CPUS.load() {
-            break;
-        }
-        begin_on(mm, cpu);
-        cpu += 1;
-    }
-    0
+    // A new element is 0 on every CPU; one that is only written to, on this one.
+    let _ = MMS.remove(mm);
+    MMS.insert(mm, MmCpu::default(), 0).is_ok() && MMS_SHARED.insert(mm, shared, 0).is_ok()
+}
+
+#[inline(always)]
+fn slot(which: u32) -> u64 {
+    // SAFETY: the pointer comes from the map and its value lives as long as the program.
+    MM_SLOTS
+        .get(which)
+        .map_or(0, |slot| unsafe { core::ptr::read_volatile(slot) })
 }
 
 /// Notes what a CPU's own parts of the counters are.
@@ -102,6 +120,10 @@ fn begin_on(mm: u64, cpu: u32) {
     }) else {
         return;
     };
+    // By another thread of the same process, a moment ago.
+    if mine.ready != 0 {
+        return;
+    }
     let (Some(file), Some(anon), Some(swap), Some(shmem)) = (
         own_part(mm, member::FILE, offset),
         own_part(mm, member::ANON, offset),
@@ -115,51 +137,6 @@ fn begin_on(mm: u64, cpu: u32) {
         ready: 1,
         ..MmCpu::default()
     };
-}
-
-// vmscan.c:try_to_free_pages, try_to_free_mem_cgroup_pages and __node_reclaim: what a thread frees
-// between these two it takes from whoever has it, itself included.
-
-#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
-pub fn direct_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
-    reclaim_begins()
-}
-
-#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_end")]
-pub fn direct_reclaim_end(_ctx: BtfTracePointContext) -> i32 {
-    reclaim_ends()
-}
-
-#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_begin")]
-pub fn memcg_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
-    reclaim_begins()
-}
-
-#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_end")]
-pub fn memcg_reclaim_end(_ctx: BtfTracePointContext) -> i32 {
-    reclaim_ends()
-}
-
-#[btf_tracepoint(function = "mm_vmscan_node_reclaim_begin")]
-pub fn node_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
-    reclaim_begins()
-}
-
-#[btf_tracepoint(function = "mm_vmscan_node_reclaim_end")]
-pub fn node_reclaim_end(_ctx: BtfTracePointContext) -> i32 {
-    reclaim_ends()
-}
-
-#[inline(always)]
-fn reclaim_begins() -> i32 {
-    let _ = IN_RECLAIM.insert(bpf_get_current_pid_tgid() as u32, 1, 0);
-    0
-}
-
-#[inline(always)]
-fn reclaim_ends() -> i32 {
-    let _ = IN_RECLAIM.remove(bpf_get_current_pid_tgid() as u32);
-    0
 }
 
 /// mm/memory.c:mm_trace_rss_stat, after every change of a counter.
@@ -229,7 +206,7 @@ fn shrank(mm: u64, which: usize, pages: u64) {
     if !of_interest || is_ending(mm) {
         return;
     }
-    if !is_current(mm) || in_reclaim() {
+    if in_reclaim() {
         if which == member::ANON
             && let Some(mine) = mine(mm)
         {
@@ -237,32 +214,23 @@ fn shrank(mm: u64, which: usize, pages: u64) {
         }
         return;
     }
-    let Some(task) = current() else { return };
-    let Some(pending) = PENDING.get_ptr_mut(task.tid) else {
+    if EXACT_BYTES.load() == 0 || !is_current(mm) {
         return;
-    };
-    // SAFETY: only this thread changes the element of its own tid.
-    let pending = unsafe { &mut *pending };
-    let advice = match pending.call as u16 {
-        call::MADVISE => pending.args[2] as i32,
-        call::PROCESS_MADVISE => pending.args[3] as i32,
-        _ => 0,
-    };
-    // Paging out is reclaim, though one's own doing (mm/madvise.c:madvise_pageout).
-    if advice == MADV_PAGEOUT {
-        if which == member::ANON
-            && let Some(mine) = mine(mm)
-        {
-            mine.taken_pages += pages;
-        }
-    } else if EXACT_BYTES.load() != 0 {
-        pending.released_pages += pages;
+    }
+    let Some(task) = current() else { return };
+    if let Some(pending) = PENDING.get_ptr_mut(task.tid) {
+        // SAFETY: only this thread changes the element of its own tid.
+        unsafe { (*pending).released_pages += pages };
     }
 }
 
 /// Pages came: by a fault or a call of one of its threads, or from elsewhere.
 #[inline(always)]
 fn grew(mm: u64, which: usize, pages: u64) {
+    // SAFETY: the value is read at once.
+    if unsafe { MMS_SHARED.get(mm) }.is_none_or(|shared| shared.ended != 0) {
+        return;
+    }
     if which == member::SWAP {
         if let Some(mine) = mine(mm) {
             mine.swapped_pages += pages;
@@ -318,10 +286,15 @@ fn is_current(mm: u64) -> bool {
     read::<u64>(task + u64::from(TASK_MM.load())) == Some(mm)
 }
 
+/// True while the current thread takes memory from whoever has it, itself included: kswapd always,
+/// others in direct, cgroup and node reclaim and while paging out on request (mm/vmscan.c and
+/// mm/page_alloc.c: memalloc_noreclaim_save).
 #[inline(always)]
 fn in_reclaim() -> bool {
-    // SAFETY: only the presence of the element is used.
-    unsafe { IN_RECLAIM.get(bpf_get_current_pid_tgid() as u32) }.is_some()
+    const PF_MEMALLOC: u32 = 0x800;
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    read::<u32>(task + u64::from(TASK_FLAGS.load())).is_some_and(|flags| flags & PF_MEMALLOC != 0)
 }
 
 /// True if the thread came into the kernel by a fault and not by a system call: then its saved

@@ -69,6 +69,12 @@ fn taken(before: &Record, after: &Record) -> u64 {
     (before.count("present") - after.count("present")) * 4096
 }
 
+/// Counted: exact where the machine's own count agrees, in which others may have a part.
+fn is_counted(summary: &Record) {
+    let basis = summary.text("lazy_balance.reclaimed_basis");
+    assert!(["exact", "measured"].contains(&basis), "{summary}");
+}
+
 /// The parts make the sum.
 fn adds_up(summary: &Record) {
     let part = |name: &str| summary.count(&format!("lazy_balance.{name}"));
@@ -111,7 +117,7 @@ fn what_is_reused_taken_and_refaulted_is_told_apart() {
         "{summary}"
     );
     assert_eq!(summary.count("rss.reclaimed_bytes"), gone);
-    assert_eq!(summary.text("lazy_balance.reclaimed_basis"), "exact");
+    is_counted(summary);
     // The machine may have lost more, but nothing that the kernel did not count.
     assert!(gone <= machine, "{gone} of {machine}");
     let silently = summary.count("lazy_balance.reused_silently_bytes");
@@ -162,7 +168,7 @@ fn what_a_cgroup_takes_at_its_limit_is_counted_whoever_reclaims() {
     // What was rewritten had gone before, where it made a fault.
     assert_eq!(reclaimed, by_us + by_itself + refaulted, "{summary}");
     assert!(reclaimed <= machine, "{reclaimed} of {machine}");
-    assert_eq!(summary.text("lazy_balance.reclaimed_basis"), "exact");
+    is_counted(summary);
     let cgroup = summary.count("rss.cgroup.usage_bytes");
     assert!(cgroup <= bytes / 4 * 3, "{summary}");
     assert_eq!(summary.count("rss.cgroup.limit_bytes"), bytes / 4 * 3);

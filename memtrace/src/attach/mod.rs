@@ -80,6 +80,7 @@ pub struct Attached {
     control: Array<MapData, Wire<Control>>,
     counters: counters::Counters,
     resident: resident::Resident,
+    stopped: bool,
 }
 
 /// The ends of the maps that the ring's reader works on.
@@ -145,7 +146,7 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     let mut control: Array<_, Wire<Control>> = Array::try_from(take("CONTROL")?)?;
     let mut targets: HashMap<_, u32, u32> = HashMap::try_from(take("TARGETS")?)?;
     let counters = counters::Counters::new(take("COUNTERS")?)?;
-    let resident = resident::Resident::new(&mut ebpf, uncounted)?;
+    let resident = resident::Resident::new(&mut ebpf, cpus(), uncounted)?;
 
     if options.pids.len() > 1 {
         for pid in &options.pids {
@@ -171,6 +172,7 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
         control,
         counters,
         resident,
+        stopped: false,
     };
     Ok((attached, RingEnds { ring, pending }))
 }
@@ -194,6 +196,9 @@ impl Attached {
     /// # Errors
     /// One sentence on why they can't be counted here.
     pub fn count_pages(&mut self, pid: u32) -> anyhow::Result<MmId> {
+        if self.stopped {
+            bail!("recording has stopped");
+        }
         self.resident.count(&mut self.ebpf, pid)
     }
 
@@ -227,6 +232,7 @@ impl Attached {
         self.control
             .set(0, Wire(control), 0)
             .context("the control map")?;
+        self.stopped = true;
         grace_period();
         Ok(Stopped(self))
     }
@@ -248,6 +254,11 @@ impl Stopped {
     pub fn kernel(&mut self) -> &mut Attached {
         &mut self.0
     }
+}
+
+/// How many CPUs there may ever be; 0 where the kernel does not tell, and then none is counted.
+fn cpus() -> u32 {
+    aya::util::nr_cpus().map_or(0, |cpus| cpus as u32)
 }
 
 /// Waits until every program that runs at this moment has ended.
@@ -292,7 +303,7 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
         Ok(offsets) => (offsets, None),
         Err(why) => (resident::Offsets::default(), Some(why)),
     };
-    let cpus = aya::util::nr_cpus().map_or(0, |cpus| cpus as u32);
+    let cpus = cpus();
     let exact_bytes = u32::from(options.exact_bytes);
     let [task_signal, signal_live, task_exit_code] =
         std::array::from_fn(|i| offsets.get(i).copied().flatten().unwrap_or(0));
@@ -320,6 +331,7 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
         .override_global("SIGNAL_LIVE", &signal_live, true)
         .override_global("TASK_EXIT_CODE", &task_exit_code, true)
         .override_global("TASK_MM", &resident.task_mm, true)
+        .override_global("TASK_FLAGS", &resident.task_flags, true)
         .override_global("MM_USERS", &resident.mm_users, true)
         .override_global("MM_RSS_STAT", &resident.mm_rss_stat, true)
         .override_global("COUNTER_COUNT", &resident.counter_count, true)

@@ -8,15 +8,20 @@ use aya::maps::{Array, HashMap, MapData, PerCpuHashMap};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
-use memtrace_ebpf::{MmCpu, MmShared, mm_slot};
+use memtrace_ebpf::{CPU_SLICE, MmCpu, MmShared, mm_slot};
 
 use super::programs;
 use crate::kernel::btf::Btf as KernelTypes;
 use crate::pod::Wire;
 
-/// An address space, by where its mm_struct is in the kernel: a name, never looked into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MmId(u64);
+/// A count of an address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MmId {
+    /// Where its mm_struct is in the kernel: a name, never looked into.
+    address: u64,
+    /// Which of the counts of that address, since it may become another's.
+    generation: u64,
+}
 
 /// What was counted of one address space so far, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,22 +33,16 @@ pub struct Tally {
     pub added_pages: u64,
 }
 
-/// Program and tracepoint: those that say when a thread is in reclaim, then the counter's own.
-const PROGRAMS: [(&str, &str); 7] = [
-    ("direct_reclaim_end", "mm_vmscan_direct_reclaim_end"),
-    ("memcg_reclaim_end", "mm_vmscan_memcg_reclaim_end"),
-    ("node_reclaim_end", "mm_vmscan_node_reclaim_end"),
-    ("direct_reclaim_begin", "mm_vmscan_direct_reclaim_begin"),
-    ("memcg_reclaim_begin", "mm_vmscan_memcg_reclaim_begin"),
-    ("node_reclaim_begin", "mm_vmscan_node_reclaim_begin"),
-    ("rss_stat", "rss_stat"),
-];
+/// The program that counts, and its tracepoint.
+const COUNTER: &str = "rss_stat";
+/// The program that looks an address space up.
 const FINDER: &str = "count_mm";
 
 /// Offsets in kernel structures that counting needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offsets {
     pub task_mm: u32,
+    pub task_flags: u32,
     pub mm_users: u32,
     pub mm_rss_stat: u32,
     pub counter_count: u32,
@@ -59,6 +58,7 @@ impl Offsets {
     pub fn of(types: &KernelTypes) -> Result<Self, String> {
         let found = types.member_offsets(&[
             ("task_struct", "mm"),
+            ("task_struct", "flags"),
             ("mm_struct", "mm_users"),
             ("mm_struct", "rss_stat"),
             ("percpu_counter", "count"),
@@ -67,7 +67,17 @@ impl Offsets {
             // Up to 6.1 the counters are of another kind, cached in each task.
             ("mm_rss_stat", "count"),
         ]);
-        let [task_mm, mm_users, rss_stat, count, counters, pptrs, old] = found[..] else {
+        let [
+            task_mm,
+            task_flags,
+            mm_users,
+            rss_stat,
+            count,
+            counters,
+            pptrs,
+            old,
+        ] = found[..]
+        else {
             return Err("the kernel's BTF could not be read".to_owned());
         };
         if old.is_some() {
@@ -76,6 +86,7 @@ impl Offsets {
         let all = || {
             Some(Self {
                 task_mm: task_mm?,
+                task_flags: task_flags?,
                 mm_users: mm_users?,
                 mm_rss_stat: rss_stat?,
                 counter_count: count?,
@@ -93,17 +104,19 @@ pub struct Resident {
     shared: HashMap<MapData, u64, Wire<MmShared>>,
     slots: Array<MapData, u64>,
     counted: Vec<MmId>,
+    /// How many counts were begun.
+    generations: u64,
+    cpus: u32,
     loaded: bool,
-    attached: bool,
-    /// By program.
-    links: Vec<(&'static str, BtfTracePointLinkId)>,
+    /// While attached.
+    link: Option<BtfTracePointLinkId>,
     /// Why it can't be, where it can't.
     unsupported: Option<String>,
 }
 
 impl Resident {
     /// Takes its maps; attaches nothing yet.
-    pub fn new(ebpf: &mut Ebpf, unsupported: Option<String>) -> anyhow::Result<Self> {
+    pub fn new(ebpf: &mut Ebpf, cpus: u32, unsupported: Option<String>) -> anyhow::Result<Self> {
         let mut take = |name: &str| {
             ebpf.take_map(name)
                 .with_context(|| format!("the eBPF object has no map {name}"))
@@ -113,9 +126,10 @@ impl Resident {
             shared: HashMap::try_from(take("MMS_SHARED")?)?,
             slots: Array::try_from(take("MM_SLOTS")?)?,
             counted: Vec::new(),
+            generations: 0,
+            cpus,
             loaded: false,
-            attached: false,
-            links: Vec::new(),
+            link: None,
             unsupported,
         })
     }
@@ -134,22 +148,31 @@ impl Resident {
         if let Some(why) = &self.unsupported {
             bail!("{why}");
         }
-        // First the programs, which record nothing yet; then what the counters are; then the order.
+        // The program first; then what the counters are, and from there every change counts.
         if let Err(error) = self.attach(ebpf) {
             self.unsupported = Some(format!("{error:#}"));
             return Err(error);
         }
-        let mm = self.find(ebpf, pid)?;
-        if !self.counted.contains(&mm) {
+        self.set(mm_slot::COUNTED, mm_slot::MANY)?;
+        let found = self.find(ebpf, pid);
+        if let Ok(mm) = found
+            && !self.counted.contains(&mm)
+        {
             self.counted.push(mm);
         }
         self.tell()?;
-        Ok(mm)
+        if self.counted.is_empty() {
+            self.detach(ebpf)?;
+        }
+        found
     }
 
     /// What was counted so far; None for one that is not counted.
     pub fn tally(&self, mm: MmId) -> Option<Tally> {
-        let per_cpu = self.mms.get(&mm.0, 0).ok()?;
+        if self.shared.get(&mm.address, 0).ok()?.0.generation != mm.generation {
+            return None;
+        }
+        let per_cpu = self.mms.get(&mm.address, 0).ok()?;
         let mut sum = Tally::default();
         for Wire(cpu) in per_cpu.iter() {
             sum.taken_pages += cpu.taken_pages;
@@ -166,8 +189,11 @@ impl Resident {
     pub fn forget(&mut self, ebpf: &mut Ebpf, mm: MmId) -> anyhow::Result<()> {
         self.counted.retain(|one| *one != mm);
         self.tell()?;
-        let _ = self.mms.remove(&mm.0);
-        let _ = self.shared.remove(&mm.0);
+        // The address may be another's by now.
+        if self.tally(mm).is_some() {
+            let _ = self.mms.remove(&mm.address);
+            let _ = self.shared.remove(&mm.address);
+        }
         if self.counted.is_empty() {
             self.detach(ebpf)?;
         }
@@ -178,57 +204,82 @@ impl Resident {
     fn tell(&mut self) -> anyhow::Result<()> {
         let counted = match self.counted[..] {
             [] => 0,
-            [MmId(one)] => one,
+            [one] => one.address,
             _ => mm_slot::MANY,
         };
+        self.set(mm_slot::COUNTED, counted)
+    }
+
+    fn set(&mut self, slot: u32, value: u64) -> anyhow::Result<()> {
         self.slots
-            .set(mm_slot::COUNTED, counted, 0)
+            .set(slot, value, 0)
             .context("the map of address spaces")
     }
 
     fn attach(&mut self, ebpf: &mut Ebpf) -> anyhow::Result<()> {
-        if self.attached {
+        if self.link.is_some() {
             return Ok(());
         }
         if !self.loaded {
             let btf = Btf::from_sys_fs().map_err(|_| anyhow!("this kernel has no BTF"))?;
-            for (program, hook) in PROGRAMS {
-                let program: &mut BtfTracePoint = programs::program(ebpf, program)?;
-                programs::attached(hook, program.load(hook, &btf))?;
-            }
+            let counter: &mut BtfTracePoint = programs::program(ebpf, COUNTER)?;
+            programs::attached("kmem:rss_stat", counter.load(COUNTER, &btf))?;
             let finder: &mut Iter = programs::program(ebpf, FINDER)?;
             programs::attached("the iterator over tasks", finder.load("task", &btf))?;
             self.loaded = true;
         }
-        for (name, hook) in PROGRAMS {
-            let program: &mut BtfTracePoint = programs::program(ebpf, name)?;
-            let link = programs::attached(hook, program.attach())?;
-            self.links.push((name, link));
-        }
-        self.attached = true;
+        let counter: &mut BtfTracePoint = programs::program(ebpf, COUNTER)?;
+        self.link = Some(programs::attached("kmem:rss_stat", counter.attach())?);
         Ok(())
     }
 
     fn detach(&mut self, ebpf: &mut Ebpf) -> anyhow::Result<()> {
-        // The counter first: what is still in reclaim would else look like the thread's own call.
-        while let Some((name, link)) = self.links.pop() {
-            let program: &mut BtfTracePoint = programs::program(ebpf, name)?;
-            program.detach(link).context("taking a program off")?;
+        if let Some(link) = self.link.take() {
+            let counter: &mut BtfTracePoint = programs::program(ebpf, COUNTER)?;
+            counter.detach(link).context("taking a program off")?;
         }
-        self.attached = false;
         Ok(())
     }
 
     /// Lets the kernel side look up the address space of a process and begin with it.
     fn find(&mut self, ebpf: &mut Ebpf, pid: u32) -> anyhow::Result<MmId> {
-        let slots = "the map of address spaces";
-        self.slots.set(mm_slot::FOUND, 0, 0).context(slots)?;
+        self.generations += 1;
+        self.set(mm_slot::GENERATION, self.generations)?;
+        let address = self.look_up(ebpf, pid, 0)?;
+        if let Some(known) = self.counted.iter().find(|one| one.address == address)
+            && self.tally(*known).is_some()
+        {
+            return Ok(*known);
+        }
+        let mut from = CPU_SLICE;
+        while from < self.cpus {
+            if self.look_up(ebpf, pid, from)? != address {
+                bail!("the process has just replaced its address space");
+            }
+            from += CPU_SLICE;
+        }
+        let mm = MmId {
+            address,
+            generation: self.generations,
+        };
+        if self.tally(mm).is_none() {
+            let _ = self.shared.remove(&address);
+            bail!("the kernel has no room to count one more address space");
+        }
+        Ok(mm)
+    }
+
+    /// One run of the look-up; the address that it found.
+    fn look_up(&mut self, ebpf: &mut Ebpf, pid: u32, from_cpu: u32) -> anyhow::Result<u64> {
+        self.set(mm_slot::FOUND, 0)?;
+        self.set(mm_slot::FROM_CPU, from_cpu.into())?;
         let finder: &mut Iter = programs::program(ebpf, FINDER)?;
         let program = finder.fd()?.as_fd().as_raw_fd();
         run_over_threads(program, pid).context("cannot look up an address space")?;
-        match self.slots.get(&mm_slot::FOUND, 0).context(slots)? {
+        let found = self.slots.get(&mm_slot::FOUND, 0);
+        match found.context("the map of address spaces")? {
             0 => bail!("the process has no address space any more"),
-            mm => Ok(MmId(mm)),
+            address => Ok(address),
         }
     }
 }

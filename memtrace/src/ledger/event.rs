@@ -303,6 +303,8 @@ pub struct Measuring {
 pub struct Taken {
     pub at_ns: u64,
     pub pid: u32,
+    /// When the counting of this address space began.
+    pub begun_ns: u64,
     /// Anonymous memory that reclaim dropped and did not write to swap: what was lazily free.
     pub dropped_bytes: u64,
     /// Anonymous memory that went to swap.

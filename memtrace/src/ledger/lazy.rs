@@ -10,6 +10,8 @@ use super::totals::{Basis, Released};
 pub struct Lazy {
     /// Lazily free when the trace began, as smaps showed it; None where it was not read in time.
     pub before_bytes: Option<u64>,
+    /// What of that is not known to be gone: neither dropped nor marked anew since.
+    pub before_left_bytes: u64,
     /// Marked by the parent, before the fork.
     pub inherited_bytes: u64,
     /// Newly marked: pages that were, or may have been, populated. A page that was marked and
@@ -37,7 +39,10 @@ pub struct Lazy {
 impl Lazy {
     /// A FREE marked what it found.
     pub(super) fn mark(&mut self, found: Found, enter_ns: u64, exit_ns: u64) {
-        self.marked_bytes += found.populated + found.perhaps;
+        // What was lazily free before the trace is in the sum already.
+        let again = found.perhaps.min(self.before_left_bytes);
+        self.before_left_bytes -= again;
+        self.marked_bytes += found.populated + found.perhaps - again;
         if found.most() > 0 {
             self.since_ns.get_or_insert(enter_ns);
             self.last_marked_ns = self.last_marked_ns.max(Some(exit_ns));
@@ -46,24 +51,50 @@ impl Lazy {
 
     /// A call, or the end of the address space, dropped what it found.
     pub(super) fn drop(&mut self, found: Found) {
-        self.dropped_bytes += found.lazy;
+        let before = found.perhaps.min(self.before_left_bytes);
+        self.before_left_bytes -= before;
+        self.dropped_bytes += found.lazy + before;
+    }
+
+    /// What was lazily free before the trace, by the first look.
+    pub(super) fn found_before(&mut self, bytes: u64) {
+        if self.before_bytes.is_none() {
+            self.before_bytes = Some(bytes);
+            self.before_left_bytes = bytes;
+        }
     }
 
     /// A look at smaps tells what of it was written again.
     pub(super) fn look(&mut self, rollup: &Rollup) {
         let Some(taken) = self.taken else { return };
-        let elsewhere = rollup.lazyfree_bytes
-            + rollup.lazyfree_error_bytes
-            + taken.dropped_bytes
-            + taken.uncounted_bytes.min(1 << 62)
-            + self.dropped_bytes;
-        let reused = self.ever_bytes().saturating_sub(elsewhere);
+        // What was marked since the look began it does not show.
+        if self
+            .last_marked_ns
+            .is_some_and(|marked| marked >= rollup.at_ns)
+        {
+            return;
+        }
+        let elsewhere = [
+            rollup.lazyfree_bytes,
+            rollup.lazyfree_error_bytes,
+            taken.dropped_bytes,
+            taken.uncounted_bytes,
+            self.dropped_bytes,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add);
+        // It can't be more than there is.
+        let there = rollup.anonymous_bytes.saturating_sub(rollup.lazyfree_bytes);
+        let reused = self.ever_bytes().saturating_sub(elsewhere).min(there);
         self.reused_bytes = self.reused_bytes.max(reused);
     }
 
     /// The most that may have been lazily free at some time: 0 says that nothing ever was.
     pub fn ever_bytes(&self) -> u64 {
-        self.before_bytes.unwrap_or(0) + self.inherited_bytes + self.marked_bytes
+        self.before_bytes
+            .unwrap_or(0)
+            .saturating_add(self.inherited_bytes)
+            .saturating_add(self.marked_bytes)
     }
 }
 

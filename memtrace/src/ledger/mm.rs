@@ -14,6 +14,8 @@ use super::states::Found;
 use super::totals::{Basis, FaultClass, ReleaseTotals, Released, RssHistory, Totals};
 
 const MAP_FIXED: u32 = 0x10;
+/// Threads whose last fault is remembered.
+const MOST_THREADS: usize = 64 * 1024;
 
 mod remap;
 
@@ -95,8 +97,11 @@ impl Mm {
         let space = self.space.fork();
         Self {
             lazy: Lazy {
-                // What the parent had when its own trace began goes for the child as well.
-                before_bytes: self.lazy.before_bytes,
+                // Of what the parent had from before its trace nobody knows what is left.
+                before_bytes: match self.lazy.before_bytes {
+                    Some(_) if self.lazy.before_left_bytes == 0 => Some(0),
+                    _ => None,
+                },
                 inherited_bytes: space.lazy_bytes(),
                 ..Lazy::default()
             },
@@ -152,15 +157,18 @@ impl Mm {
     pub(super) fn sample(&mut self, sample: &Sample) {
         let rss = &mut self.rss;
         rss.start_bytes.get_or_insert(sample.rss_bytes);
-        rss.last_bytes = Some(sample.rss_bytes);
-        rss.last_at_ns = Some(sample.at_ns);
+        // A look takes its time, and is told after samples that were taken meanwhile.
+        if rss.last_at_ns.is_none_or(|last| last <= sample.at_ns) {
+            rss.last_bytes = Some(sample.rss_bytes);
+            rss.last_at_ns = Some(sample.at_ns);
+        }
         rss.peak_bytes = rss.peak_bytes.max(Some(sample.rss_bytes));
         rss.trend.push(sample.at_ns, sample.rss_bytes);
         rss.virtual_bytes = sample.virtual_bytes.or(rss.virtual_bytes);
         if let Some(rollup) = sample.rollup {
             let lazy = &mut self.lazy;
             if rss.first_rollup.is_none() && lazy.last_marked_ns.is_none() {
-                lazy.before_bytes.get_or_insert(rollup.lazyfree_bytes);
+                lazy.found_before(rollup.lazyfree_bytes);
             }
             lazy.look(&rollup);
             rss.first_rollup.get_or_insert(rollup);
@@ -224,7 +232,10 @@ impl Mm {
     }
 
     pub(super) fn taken(&mut self, taken: &Taken) {
-        self.lazy.taken = Some(*taken);
+        // Of an image before this one, whose end was not known yet.
+        if taken.begun_ns >= self.start_ns {
+            self.lazy.taken = Some(*taken);
+        }
     }
 
     /// Begins to take bytes from the kernel's count.
@@ -279,6 +290,10 @@ impl Mm {
                     release: was.release,
                     by_kernel: fault.by_kernel,
                 };
+                // Threads come and go; the oldest faults have had their bytes.
+                if faults.len() >= MOST_THREADS {
+                    faults.clear();
+                }
                 faults.insert(fault.tid, last);
             }
         }

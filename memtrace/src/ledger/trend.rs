@@ -12,8 +12,11 @@ pub struct Trend {
 }
 
 impl Trend {
-    /// Adds a point; times ascend.
+    /// Adds a point; one that is older than the last is left out.
     pub fn push(&mut self, at_ns: u64, bytes: u64) {
+        if self.points.last().is_some_and(|last| at_ns < last.0) {
+            return;
+        }
         // The first point stays the first.
         if let [_, .., last] = &mut self.points[..]
             && at_ns.saturating_sub(last.0) < self.spacing_ns

@@ -31,7 +31,7 @@ pub struct Reclaim {
     /// Throughout, and for every byte.
     exact_bytes: bool,
     counted: HashMap<u32, Counted>,
-    /// By process: what earlier counts of this image found.
+    /// By process: what earlier counts of this image found, up to the time of the last one's end.
     sums: HashMap<u32, Taken>,
     /// When, and how much the whole machine had lost to reclaim by then.
     readings: Vec<(u64, u64)>,
@@ -125,7 +125,9 @@ impl Reclaim {
             idle_ns: None,
         };
         self.counted.insert(pid, counted);
-        // Since the last reading before anything can have been lazily free.
+        // Since the last reading before anything can have been lazily free; what was lazily free in
+        // an earlier count was counted then.
+        let since_ns = since_ns.max(self.sums.get(&pid).map_or(0, |sum| sum.at_ns));
         let before = self.readings.iter().rev().find(|(at, _)| *at <= since_ns);
         let missed = match (before, vmstat::lazyfreed_bytes()) {
             (Some((_, before)), Ok(now)) => now.saturating_sub(*before),
@@ -153,6 +155,7 @@ impl Reclaim {
         Some(Event::Taken(Taken {
             at_ns,
             pid,
+            begun_ns: counted.begun_ns,
             dropped_bytes: sum.dropped_bytes + dropped * PAGE,
             swapped_bytes: sum.swapped_bytes + tally.swapped_pages * PAGE,
             added_bytes: sum.added_bytes + tally.added_pages * PAGE,
@@ -163,13 +166,11 @@ impl Reclaim {
     /// The image of a process ends here: what was counted for it.
     pub fn image_ends(&mut self, pid: u32, at_ns: u64, kernel: &mut Attached) -> Option<Event> {
         self.failed.remove(&pid);
-        let counted = self.counted.get(&pid)?;
-        if counted.begun_ns > at_ns {
-            // It was looked up too late: this is the next image already.
-            self.sums.remove(&pid);
-            return None;
-        }
-        let event = self.end(pid, at_ns, kernel);
+        // Where it was looked up too late, this is the next image already.
+        let event = match self.counted.get(&pid) {
+            Some(counted) if counted.begun_ns <= at_ns => self.end(pid, at_ns, kernel),
+            _ => None,
+        };
         self.sums.remove(&pid);
         event
     }

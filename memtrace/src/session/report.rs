@@ -206,7 +206,6 @@ fn judge(summary: &Summary, mm: &Mm, fault_ns: Option<u64>) -> Verdict {
         ended: mm.ended(),
         rss: &summary.rss,
         totals: &summary.totals,
-        balance: summary.balance.as_ref(),
         runtimes: &summary.runtimes.list,
         fault_ns,
     })

@@ -236,7 +236,10 @@ fn look(who: Who) -> Reply {
 /// (include/linux/pagevec.h:PAGEVEC_SIZE, 31 since Linux 6.10 and 15 before; mm/swap.c).
 fn held_back_bytes() -> u64 {
     const BATCH_PAGES: u64 = 31;
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    // Of the machine, not of those that memtrace itself may use.
+    // SAFETY: sysconf reads a figure of the system and takes no pointer.
+    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    let cpus = u64::try_from(cpus).unwrap_or(1);
     BATCH_PAGES * cpus * proc::page_bytes()
 }
 

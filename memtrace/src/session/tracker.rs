@@ -152,7 +152,9 @@ impl Tracker {
                 continue;
             };
             images.push((mm.pid, mm.image));
-            if mm.lazy_may_change() {
+            // Where the record of a FREE may be lost, or none was ever looked at, nothing is certain.
+            let unsure = self.lost.calls > 0 || mm.rss.last_rollup.is_none();
+            if mm.lazy_may_change() || unsure {
                 self.sampler.want_now(self.who(pid));
             }
         }
@@ -298,9 +300,11 @@ impl Tracker {
             Event::Exit(exit) => (exit.pid, exit.at_ns),
             _ => return,
         };
-        if let Some(mm) = self.ledger.mm_of(pid) {
+        // A vfork child works on its parent's image, which goes on.
+        if let Some(mm) = self.ledger.mm_of(pid).filter(|mm| mm.pid == pid) {
             self.recognise.image_ends((mm.pid, mm.image), at_ns);
         }
+        self.looked_for.remove(&pid);
         if let Some(taken) = self.reclaim.image_ends(pid, at_ns, kernel) {
             self.ledger.apply(&taken);
         }
@@ -577,13 +581,14 @@ fn status(mm: &Mm, lost: Lost, meters: &mut HashMap<(u32, u32), Meter>) -> Statu
         .entry((mm.pid, mm.image))
         .or_insert_with(|| Meter::new(mm.start_ns));
     // Where nothing can be lazily free nobody looks, and nobody needs to.
-    let (lazyfree_bytes, effective_rss_bytes, looked_ns) = if !mm.nothing_is_lazy() {
-        let looked_ns = mm.rss.last_rollup.map(|rollup| rollup.at_ns);
-        (mm.rss.lazyfree_bytes(), mm.rss.effective_bytes(), looked_ns)
-    } else {
-        let read_ns = mm.rss.last_bytes.and(mm.rss.last_at_ns);
-        (read_ns.map(|_| 0), mm.rss.last_bytes, read_ns)
-    };
+    let (lazyfree_bytes, effective_rss_bytes, looked_ns) =
+        if lost.calls > 0 || !mm.nothing_is_lazy() {
+            let looked_ns = mm.rss.last_rollup.map(|rollup| rollup.at_ns);
+            (mm.rss.lazyfree_bytes(), mm.rss.effective_bytes(), looked_ns)
+        } else {
+            let read_ns = mm.rss.last_bytes.and(mm.rss.last_at_ns);
+            (read_ns.map(|_| 0), mm.rss.last_bytes, read_ns)
+        };
     Status {
         at_ns,
         pid: mm.pid,

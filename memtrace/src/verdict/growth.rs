@@ -5,7 +5,7 @@ const STEADY_PART: u64 = 20;
 const STEADY_BYTES: u64 = 2 << 20;
 /// Growth counts from this part of the first RSS on, or from this many bytes.
 const GROWTH_PART: u64 = 20;
-const GROWTH_BYTES: u64 = 8 << 20;
+pub(super) const GROWTH_BYTES: u64 = 8 << 20;
 /// Fewer points tell no course.
 const LEAST_POINTS: usize = 5;
 
@@ -64,7 +64,14 @@ impl<'a> Course<'a> {
             .take_while(|point| point.1.abs_diff(last.1) <= band)
             .last()
             .unwrap_or(&last);
-        last.0 - since.0
+        last.0.saturating_sub(since.0)
+    }
+
+    /// True if the last half of the time added next to nothing.
+    pub(super) fn is_flat(&self) -> bool {
+        let late = self.last_half();
+        let (first, last) = (late[0].1, late[late.len() - 1].1);
+        last.saturating_sub(first) < STEADY_BYTES.max(self.growth() / STEADY_PART)
     }
 
     /// What it is steady within.

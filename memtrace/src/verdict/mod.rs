@@ -7,10 +7,10 @@ mod effect;
 mod growth;
 mod remedy;
 
-use crate::ledger::totals::{RssHistory, Totals};
+use crate::ledger::advice::Advice;
+use crate::ledger::totals::{Basis, FaultClass, RssHistory, Totals};
 use crate::runtime::Runtime;
 use crate::units::{Bytes, BytesPerSecond, Count, Nanos, Percent, counted};
-use crate::view::balance::Balance;
 pub use effect::effects;
 
 use growth::Course;
@@ -28,7 +28,6 @@ pub struct Facts<'a> {
     pub ended: bool,
     pub rss: &'a RssHistory,
     pub totals: &'a Totals,
-    pub balance: Option<&'a Balance>,
     pub runtimes: &'a [Runtime],
     /// What one fault costs on this machine, as measured at the end of the run.
     pub fault_ns: Option<u64>,
@@ -194,8 +193,9 @@ fn lazily_free(facts: &Facts<'_>) -> Option<Draft> {
     let before = first.rss_bytes.saturating_sub(first.lazyfree_bytes);
     let grown = effective.saturating_sub(before);
     // What the kernel can't take grows by more than it can: that is the point then.
-    let outgrown = match Course::of(facts.rss.effective_trend.points()) {
-        Some(course) => course.grows() && course.growth() > lazy,
+    let rest = Course::of(facts.rss.effective_trend.points()).filter(Course::grows);
+    let outgrown = match &rest {
+        Some(rest) => rest.growth() > lazy / 2,
         None => !facts.from_start && grown > lazy,
     };
     if outgrown {
@@ -224,16 +224,6 @@ fn lazily_free(facts: &Facts<'_>) -> Option<Draft> {
     } else {
         draft.show("it was marked before tracing began: no MADV_FREE was seen".to_owned());
     }
-    if let Some(reused) = facts
-        .balance
-        .and_then(|balance| balance.reused_silently_bytes)
-        && reused > lazy / 10
-    {
-        draft.show(format!(
-            "{} of what was marked has been written again without a fault, and is in use",
-            Bytes(reused)
-        ));
-    }
     let end_ns = facts.start_ns + facts.duration_ns;
     let age = end_ns.saturating_sub(rollup.at_ns);
     if age > FRESH_NS {
@@ -245,7 +235,12 @@ fn lazily_free(facts: &Facts<'_>) -> Option<Draft> {
             Percent(1.0 - part)
         ));
     }
-    if grown > rollup.rss_bytes / 10 && !facts.from_start {
+    if let Some(rest) = rest {
+        draft.doubt(format!(
+            "what is not lazily free has grown by {} and still grows: that part may be a leak",
+            Bytes(rest.growth())
+        ));
+    } else if grown > rollup.rss_bytes / 10 && !facts.from_start {
         draft.doubt(format!(
             "RSS without it grew too, by {} since the trace began",
             Bytes(grown)
@@ -335,7 +330,7 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
     let growth = course.growth();
     // The most that the faults can have populated, and what is known to have come without any.
     let by_faults = match faults.basis() {
-        crate::ledger::totals::Basis::LowerBound => faults.total.saturating_mul(HUGE),
+        Basis::LowerBound => faults.total.saturating_mul(HUGE),
         _ => faults.bytes(),
     };
     let unfaulted = facts.totals.unfaulted_bytes.unwrap_or(0);
@@ -347,7 +342,8 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
         Bytes(course.first()),
         Bytes(course.last()),
     );
-    if without > growth / 2 {
+    // With faults lost, what they brought is not known.
+    if without > growth / 2 && facts.exact {
         let mut draft = Draft::new(Kind::RegrowthWithoutFaults);
         draft.show(what);
         draft.show(if unfaulted > 0 {
@@ -367,9 +363,9 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
     }
     let mut draft = Draft::new(Kind::Growth);
     draft.show(what);
-    let first = faults.class(crate::ledger::totals::FaultClass::FirstTouch);
+    let first = faults.class(FaultClass::FirstTouch);
     draft.show(format!(
-        "{} of first touches ({}), {} given back in the same time",
+        "{} of first touches ({}), at most {} given back in the same time",
         Bytes(first.bytes),
         counted(first.faults, "fault"),
         Bytes(given_back(facts.totals)),
@@ -392,9 +388,15 @@ fn retained(facts: &Facts<'_>, course: &Course) -> Draft {
         Bytes(course.band()),
         Nanos(course.steady_ns()),
     ));
+    if course.growth() >= growth::GROWTH_BYTES && !course.is_flat() {
+        draft.doubt(format!(
+            "it grew by {} all the same: little beside what there is, but perhaps not in the long run",
+            Bytes(course.growth())
+        ));
+    }
     draft.show(match given_back(facts.totals) {
         0 => "nothing was given back".to_owned(),
-        bytes => format!("{} given back while traced", Bytes(bytes)),
+        bytes => format!("at most {} given back while traced", Bytes(bytes)),
     });
     if let Some(rollup) = facts.rss.last_rollup {
         draft.show(format!(
@@ -425,7 +427,7 @@ fn not_enough(facts: &Facts<'_>) -> Verdict {
     let faults = facts.totals.faults.total;
     evidence.push(match facts.rss.last_bytes {
         Some(bytes) => format!(
-            "RSS {} at last, {} page faults, {} given back",
+            "RSS {} at last, {} page faults, at most {} given back",
             Bytes(bytes),
             Count(faults),
             Bytes(given_back(facts.totals))
@@ -447,7 +449,10 @@ fn given_back(totals: &Totals) -> u64 {
     let advice = totals
         .advice
         .iter()
-        .filter(|(advice, _)| advice.give_back().is_some())
+        // What is only offered goes by another call, or by reclaim.
+        .filter(|(advice, _)| {
+            advice.give_back().is_some() && !matches!(**advice, Advice::FREE | Advice::PAGEOUT)
+        })
         .map(|(_, totals)| totals);
     advice
         .chain([&unmap.munmap, &unmap.map_fixed, &unmap.mremap, &unmap.brk])

@@ -94,7 +94,6 @@ impl Run {
             ended: false,
             rss: &self.rss,
             totals: &self.totals,
-            balance: None,
             runtimes: &self.runtimes,
             fault_ns: Some(1000),
         })
@@ -182,6 +181,50 @@ fn every_kind_of_run_has_its_name() {
                 .first_touches(600),
             Kind::Growth,
             High,
+        ),
+        (
+            "half as much leaks as is lazily free",
+            Run::of(66)
+                .course(&rising)
+                .looks(&[
+                    (1000, 900),
+                    (1100, 900),
+                    (1200, 900),
+                    (1300, 900),
+                    (1400, 900),
+                    (1500, 900),
+                ])
+                .first_touches(600),
+            Kind::Growth,
+            High,
+        ),
+        (
+            "a little leaks beside much that is lazily free",
+            Run::of(66).looks(&[
+                (1000, 900),
+                (1020, 900),
+                (1040, 900),
+                (1060, 900),
+                (1080, 900),
+                (1100, 900),
+            ]),
+            Kind::LazilyFree,
+            Medium,
+        ),
+        (
+            "10 GiB that grow by 590 MiB, evenly",
+            Run::of(600).course(&(0..60).map(|i| 12_000 + 10 * i).collect::<Vec<_>>()),
+            Kind::Retained,
+            Medium,
+        ),
+        (
+            "faults were lost, and few are left",
+            Run {
+                exact: false,
+                ..Run::of(60).course(&rising).first_touches(10)
+            },
+            Kind::Growth,
+            Medium,
         ),
         (
             "a leak",

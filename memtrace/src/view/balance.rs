@@ -16,13 +16,16 @@ pub struct Balance {
     pub still_lazy_error_bytes: u64,
     /// What the kernel took; None where that was not counted.
     pub reclaimed_bytes: Option<u64>,
-    /// `Exact`, or `LowerBound` where some may have been taken before anyone counted.
+    /// `Exact` where the machine's own count agrees; `Measured`, which may be a few pages off where
+    /// several CPUs changed the counters at once; or `LowerBound` where some may have been taken
+    /// before anyone counted.
     pub reclaimed_basis: Basis,
     /// Refaults prove this much, counted or not.
     pub reclaimed_at_least_bytes: u64,
     /// More the whole machine has not lost; None where the kernel does not count it.
     pub reclaimed_at_most_bytes: Option<u64>,
-    /// Written again without a fault; None unless all other parts are known. Derived.
+    /// Written again without a fault, or never there when it was marked; None unless all other parts
+    /// are known and the last look came after the last MADV_FREE. An upper bound.
     pub reused_silently_bytes: Option<u64>,
     /// Dropped or unmapped while marked, or gone with the process; an upper bound.
     pub dropped_bytes: u64,
@@ -62,6 +65,7 @@ impl Balance {
         };
         let basis = match taken {
             Some(taken) if taken.uncounted_bytes > 0 => Basis::LowerBound,
+            Some(taken) if outside.machine_bytes != Some(taken.dropped_bytes) => Basis::Measured,
             _ => Basis::Exact,
         };
         // Where the machine lost nothing, neither did this process.
@@ -74,7 +78,12 @@ impl Balance {
             .dropped_bytes
             .saturating_sub(lazy.ended_bytes)
             .min(rest.saturating_sub(lazy.reused_bytes));
-        let reused = (sampled.is_some() && reclaimed.is_some()).then(|| rest - dropped);
+        // What was marked after the last look nobody looked at.
+        let seen = rss.last_rollup.filter(|rollup| {
+            lazy.last_marked_ns
+                .is_none_or(|marked| marked < rollup.at_ns)
+        });
+        let reused = seen.filter(|_| reclaimed.is_some()).map(|_| rest - dropped);
         let gone_lazy = if outside.ended {
             sampled.unwrap_or(0)
         } else {
@@ -147,7 +156,7 @@ mod tests {
         assert_eq!(balance.marked_bytes, 100 * M);
         assert_eq!(balance.still_lazy_bytes, Some(40 * M));
         assert_eq!(balance.reclaimed_bytes, Some(30 * M));
-        assert_eq!(balance.reclaimed_basis, Basis::Exact);
+        assert_eq!(balance.reclaimed_basis, Basis::Measured);
         assert_eq!(balance.dropped_bytes, 5 * M);
         assert_eq!(balance.reused_silently_bytes, Some(25 * M));
         assert_eq!(balance.still_lazy_error_bytes, 62 * 4096);
@@ -166,6 +175,33 @@ mod tests {
         let balance = Balance::of(&lazy, &rss(0), &outside()).unwrap();
         assert_eq!(balance.reused_silently_bytes, Some(20 * M));
         assert_eq!(balance.dropped_bytes, 40 * M);
+    }
+
+    #[test]
+    fn a_count_with_which_the_machines_own_agrees_is_exact() {
+        let lazy = Lazy {
+            marked_bytes: 90 * M,
+            taken: taken(30 * M, 0),
+            ..Lazy::default()
+        };
+        let agrees = Outside {
+            machine_bytes: Some(30 * M),
+            ..outside()
+        };
+        let balance = Balance::of(&lazy, &rss(40 * M), &agrees).unwrap();
+        assert_eq!(balance.reclaimed_basis, Basis::Exact);
+    }
+
+    #[test]
+    fn what_was_marked_after_the_last_look_is_not_taken_for_reused() {
+        let lazy = Lazy {
+            marked_bytes: 90 * M,
+            last_marked_ns: Some(5),
+            taken: taken(0, 0),
+            ..Lazy::default()
+        };
+        let balance = Balance::of(&lazy, &rss(40 * M), &outside()).unwrap();
+        assert_eq!(balance.reused_silently_bytes, None);
     }
 
     #[test]

@@ -96,6 +96,7 @@ fn balance(balance: &Balance) -> [String; 2] {
     };
     let exact = match (balance.reclaimed_bytes, balance.reclaimed_basis) {
         (Some(_), Basis::Exact) => "exact",
+        (Some(_), Basis::Measured) => "measured",
         (Some(_), _) => "counted",
         (None, _) => "not counted",
     };
@@ -105,9 +106,13 @@ fn balance(balance: &Balance) -> [String; 2] {
             Bytes(balance.marked_bytes),
         ),
         format!(
-            "    + taken by the kernel {bound}{} ({exact}) + reused silently {} (derived) + dropped while lazy {}",
+            "    + taken by the kernel {bound}{} ({exact}) + reused silently {} + dropped while lazy {}",
             known(balance.reclaimed_bytes),
-            known(balance.reused_silently_bytes),
+            match balance.reused_silently_bytes {
+                Some(0) => "0B (derived)".to_owned(),
+                Some(bytes) => format!("≤{} (derived)", Bytes(bytes)),
+                None => "?".to_owned(),
+            },
             match balance.dropped_bytes {
                 0 => "0B".to_owned(),
                 bytes => format!("≤{}", Bytes(bytes)),
@@ -118,8 +123,8 @@ fn balance(balance: &Balance) -> [String; 2] {
 
 /// The bounds of what the kernel took, where it was not counted or not from the first.
 fn uncounted(balance: &Balance, why: Option<&str>) -> Option<String> {
-    let exact = balance.reclaimed_bytes.is_some() && balance.reclaimed_basis == Basis::Exact;
-    if exact {
+    let counted = balance.reclaimed_bytes.is_some() && balance.reclaimed_basis != Basis::LowerBound;
+    if counted {
         return None;
     }
     let least = Bytes(balance.reclaimed_at_least_bytes);
