@@ -23,6 +23,8 @@ pub enum Need {
     /// Leave to lock more memory than the usual limit, by which workloads with many threads
     /// populate their stacks.
     LockedMemory,
+    /// The right to make mount namespaces and to mount in them.
+    Mounting,
     /// A program on PATH, and the Debian package that has it.
     Program(&'static str, &'static str),
     /// A shared library, and the Debian package that has it.
@@ -79,6 +81,7 @@ impl Need {
             Self::Tracing => no_capability(&TRACING),
             Self::Reclaiming => no_capability(&RECLAIMING),
             Self::LockedMemory => no_capability(&[(14, "CAP_IPC_LOCK")]),
+            Self::Mounting => no_capability(&[(21, "CAP_SYS_ADMIN")]),
             Self::Program(name, package) => program(name).is_none().then(|| {
                 let why = format!("no program {name}");
                 (why, format!("apt-get install {package}"))

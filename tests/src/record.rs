@@ -87,6 +87,14 @@ impl Record {
         list.iter().cloned().map(Self).collect()
     }
 
+    /// A list of strings.
+    pub fn texts(&self, path: &str) -> Vec<&str> {
+        let value = self.at(path);
+        let list = value.as_array().map(|list| list.iter().map(Value::as_str));
+        list.and_then(Iterator::collect)
+            .unwrap_or_else(|| panic!("{path} is {value}, not a list of strings, in\n{self}"))
+    }
+
     /// The names of an object's keys, sorted.
     pub fn keys(&self, path: &str) -> Vec<&str> {
         let value = self.at(path);

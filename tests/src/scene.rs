@@ -126,6 +126,15 @@ impl Act {
     }
 }
 
+/// The workload's argument of that index as a number; None where there is none.
+pub fn number_argument(index: usize) -> Option<usize> {
+    let word = std::env::args().nth(index)?;
+    let Ok(number) = word.parse() else {
+        fail("an argument is no number");
+    };
+    Some(number)
+}
+
 /// Ends the process at once: no destructors, no flushing, no faults.
 pub fn exit(status: i32) -> ! {
     // SAFETY: _exit does not return and asks for nothing.

@@ -51,6 +51,12 @@ impl Workload {
         self.voice.truth()
     }
 
+    /// Says a word that makes it run itself anew, and waits until it is ready again.
+    pub fn run_anew(&mut self, word: &str) {
+        self.voice.say(word);
+        assert_eq!(self.voice.ready(), self.pid, "an exec keeps the pid");
+    }
+
     /// The kernel's fault counters of the traced process, now.
     pub fn counters(&self) -> Counters {
         Counters::of(self.pid)

@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memtrace_tests::compare::is_percent;
+use memtrace_tests::golang::{self, GO};
 use memtrace_tests::needs;
 use memtrace_tests::needs::Need;
 use memtrace_tests::record::Record;
 use memtrace_tests::smaps::Memory;
 use memtrace_tests::tracer::{Trace, command};
 use memtrace_tests::workload::{Workload, without_huge_pages};
-
-const GO: Need = Need::Program("go", "golang-go");
 
 /// The program takes 430 MB: one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -21,25 +20,9 @@ fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Builds the program, once, without a network.
-fn bigmap() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let program = dir.join("bigmap");
-        let built = Command::new("go")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/go/bigmap.go"))
-            .env("GO111MODULE", "off")
-            .env("GOFLAGS", "")
-            .env("GOPROXY", "off")
-            .env("GOCACHE", dir.join("go-cache"))
-            .status()
-            .expect("go runs");
-        assert!(built.success(), "go could not build bigmap");
-        program
-    })
+/// The program, built.
+fn bigmap() -> PathBuf {
+    golang::build("bigmap", Path::new(env!("CARGO_TARGET_TMPDIR")))
 }
 
 fn start(setting: &str) -> Workload {

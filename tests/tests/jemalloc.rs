@@ -1,37 +1,11 @@
 //! jemalloc under real programs: its settings choose the advice, and memtrace shows what they cost.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use memtrace_tests::compare::is_percent;
 use memtrace_tests::needs;
 use memtrace_tests::needs::Need;
+use memtrace_tests::programs::{JEMALLOC, PERL, REDIS, Redis, perl};
 use memtrace_tests::smaps::Memory;
-use memtrace_tests::tempdir::TempDir;
 use memtrace_tests::tracer::Trace;
-use memtrace_tests::wait;
-use memtrace_tests::workload::{Workload, without_huge_pages};
-
-const JEMALLOC: Need = Need::Library("libjemalloc.so.2", "libjemalloc2");
-const PERL: Need = Need::Program("perl", "perl");
-const REDIS: Need = Need::Program("redis-server", "redis-server");
-
-/// A Perl program whose malloc is jemalloc, with 100 MB in strings.
-fn perl(settings: &str) -> Workload {
-    let jemalloc = needs::library("libjemalloc.so.2").expect("the test needs it");
-    let mut command = Command::new("perl");
-    command
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/perl/strings.pl"
-        ))
-        .env("LD_PRELOAD", jemalloc)
-        .env("MALLOC_CONF", settings);
-    without_huge_pages(&mut command);
-    Workload::start_command(&mut command)
-}
 
 #[test]
 fn without_decay_jemalloc_gives_back_at_once_and_refaults_all() {
@@ -111,75 +85,6 @@ fn with_endless_muzzy_decay_jemalloc_frees_lazily_and_nothing_refaults() {
             lazy.lazyfree_bytes,
         );
     }
-}
-
-/// A private redis-server without persistence, which ends with its guard.
-struct Redis {
-    child: Child,
-    stream: BufReader<UnixStream>,
-    _dir: TempDir,
-}
-
-impl Redis {
-    fn start(settings: &str) -> Self {
-        let dir = TempDir::new();
-        let socket = dir.join("socket");
-        let program = needs::program("redis-server").expect("the test needs it");
-        let mut command = Command::new(program);
-        command
-            .args(["--port", "0", "--save", "", "--appendonly", "no"])
-            .args([
-                "--enable-debug-command",
-                "yes",
-                "--jemalloc-bg-thread",
-                "no",
-            ])
-            .arg("--unixsocket")
-            .arg(&socket)
-            .arg("--dir")
-            .arg(dir.path())
-            .env("MALLOC_CONF", settings)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        without_huge_pages(&mut command);
-        let child = command.spawn().expect("redis-server starts");
-        let stream = connect(&socket);
-        let mut redis = Self {
-            child,
-            stream: BufReader::new(stream),
-            _dir: dir,
-        };
-        redis.fill();
-        redis
-    }
-
-    fn fill(&mut self) {
-        self.ask("DEBUG POPULATE 50000 key 2000");
-    }
-
-    /// Sends one command and waits for the answer, which must be OK.
-    fn ask(&mut self, command: &str) {
-        writeln!(self.stream.get_mut(), "{command}").expect("redis listens");
-        let mut answer = String::new();
-        self.stream.read_line(&mut answer).expect("redis answers");
-        assert_eq!(answer.trim_end(), "+OK", "to {command}");
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // Killing by pid is safe: it has not been reaped.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn connect(socket: &Path) -> UnixStream {
-    wait::until("redis to listen", || UnixStream::connect(socket).ok())
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::environment::{self, Environment};
 use super::files::Process;
 use super::others::MimallocOptions;
 use super::strings::{self, Budget};
-use super::{Kind, Runtime, Runtimes, bounded, go, jemalloc, others};
+use super::{GivesBack, Kind, Runtime, Runtimes, bounded, go, jemalloc, others};
 use crate::proc::is_gone;
 use crate::proc::mapped::MappedFile;
 
@@ -35,10 +35,12 @@ pub fn detect(pid: u32) -> Runtimes {
     let mut search = match Process::open(pid) {
         Ok(process) => Search::new(process),
         Err(error) => {
-            return Runtimes {
-                list: Vec::new(),
-                problems: vec![format!("The process cannot be looked at: {error}.")],
-            };
+            let mut none = Runtimes::default();
+            if !is_gone(&error) {
+                none.problems
+                    .push(format!("the process cannot be looked at: {error}"));
+            }
+            return none;
         }
     };
     search.run();
@@ -48,6 +50,7 @@ pub fn detect(pid: u32) -> Runtimes {
 struct Search {
     process: Process,
     environment: Environment,
+    environment_known: bool,
     arguments: Vec<String>,
     found: Runtimes,
     left: u64,
@@ -61,6 +64,7 @@ impl Search {
         Self {
             process,
             environment: Environment::default(),
+            environment_known: false,
             arguments: Vec::new(),
             found: Runtimes::default(),
             left: MAX_TOTAL,
@@ -73,9 +77,17 @@ impl Search {
         match self.process.read(c"environ", MAX_ENVIRONMENT) {
             Ok((bytes, whole)) => {
                 if !whole {
-                    self.problem("Its environment is too long to be read to its end.".into());
+                    self.problem("its environment is too long to be read to its end".into());
                 }
                 self.environment = Environment::parse(&bytes);
+                self.environment_known = self.environment.is_known();
+                if !self.environment_known {
+                    self.problem(
+                        "its environment is overwritten, by a title as a rule: settings of allocators \
+                         in it are not seen"
+                            .into(),
+                    );
+                }
             }
             Err(error) => self.unreadable("its environment", &error),
         }
@@ -110,7 +122,7 @@ impl Search {
                 continue;
             }
             if Instant::now() >= self.until {
-                self.problem("There was no time to look at all of its libraries.".into());
+                self.problem("there was no time to look at all of its libraries".into());
                 break;
             }
             match self.process.mapped(&mapped) {
@@ -197,7 +209,7 @@ impl Search {
         }
         if marks.cut {
             self.problem(format!(
-                "{path} is too large to be looked through to its end, so that an allocator in it may be missing."
+                "{path} was not looked through to its end, so that an allocator in it may be missing"
             ));
         }
         self.left -= before - budget.bytes;
@@ -266,7 +278,15 @@ impl Search {
         self.add(found);
     }
 
-    fn add(&mut self, found: Runtime) {
+    fn add(&mut self, mut found: Runtime) {
+        // A variable that is not seen may say otherwise than the version does.
+        let by_environment = matches!(
+            found.kind,
+            Kind::Go | Kind::Jemalloc | Kind::Mimalloc | Kind::Tcmalloc
+        );
+        if by_environment && !self.environment_known {
+            found.gives_back = GivesBack::Unknown;
+        }
         // Of these a process has one; what comes twice is its program and its library, and the
         // one that knows its version better is right.
         let single = matches!(
@@ -290,11 +310,7 @@ impl Search {
         if is_gone(error) {
             return;
         }
-        let mut what = what.to_owned();
-        if let Some(first) = what.get_mut(..1) {
-            first.make_ascii_uppercase();
-        }
-        self.problem(format!("{what} cannot be read: {error}."));
+        self.problem(format!("{what} cannot be read: {error}"));
     }
 
     fn problem(&mut self, problem: String) {

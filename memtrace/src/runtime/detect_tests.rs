@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use super::super::{GivesBack, Origin};
+use super::super::Origin;
 use super::*;
 
 /// A program that runs until it is dropped.
@@ -15,7 +15,15 @@ impl Running {
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         set_up(&mut command);
         // It has its own program and environment once spawn has seen the exec.
-        command.spawn().ok().map(Self)
+        loop {
+            match command.spawn() {
+                Ok(child) => return Some(Self(child)),
+                // Another test's child has inherited the descriptor by which the file was written,
+                // and has not closed it by its exec yet.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
+                Err(_) => return None,
+            }
+        }
     }
 }
 
@@ -28,10 +36,10 @@ impl Drop for Running {
 }
 
 #[test]
-fn a_process_that_does_not_exist_is_a_problem_and_no_panic() {
+fn of_a_process_that_is_gone_nothing_is_found_and_nothing_said() {
     let found = detect(u32::MAX);
     assert!(found.is_empty());
-    assert_eq!(found.problems.len(), 1);
+    assert_eq!(found.problems, Vec::<String>::new());
 }
 
 #[test]

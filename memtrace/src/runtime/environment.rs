@@ -4,6 +4,8 @@
 #[derive(Default)]
 pub(super) struct Environment {
     variables: Vec<(String, String)>,
+    /// It is no longer what the process was given: see [`Environment::is_known`].
+    overwritten: bool,
 }
 
 impl Environment {
@@ -16,7 +18,19 @@ impl Environment {
                 (at > 0).then(|| (text(&entry[..at]), text(&entry[at + 1..])))
             })
             .collect();
-        Self { variables }
+        // Spaces or NULs, as a rule, and the tail of a title.
+        let first = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        let overwritten = !bytes.is_empty() && !first.contains(&b'=');
+        Self {
+            variables,
+            overwritten,
+        }
+    }
+
+    /// False where a title lies over it: programs that show what they do in ps (setproctitle(3) in
+    /// Redis, PostgreSQL, nginx; `$0` in Perl) move their environment away and write there.
+    pub(super) fn is_known(&self) -> bool {
+        !self.overwritten
     }
 
     /// The first of that name, as getenv(3) finds it.
@@ -72,6 +86,16 @@ mod tests {
         assert_eq!(environment.get_ignoring_case("MI_X"), Some("3"));
         let found: Vec<_> = environment.beginning_with("MI_").collect();
         assert_eq!(found, [("mi_x", "3")]);
+    }
+
+    #[test]
+    fn a_title_in_its_place_is_told_from_an_environment() {
+        for known in [&b""[..], b"A=1\0", b"A=\0novalue\0", b"=x\0"] {
+            assert!(Environment::parse(known).is_known(), "{known:?}");
+        }
+        for title in [&b"\0\0\0"[..], b"     ", b"idle\0\0", b"\0\0\0A=1\0"] {
+            assert!(!Environment::parse(title).is_known(), "{title:?}");
+        }
     }
 
     #[test]

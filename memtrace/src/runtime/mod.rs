@@ -124,7 +124,8 @@ pub enum GivesBack {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runtimes {
     pub list: Vec<Runtime>,
-    /// One sentence for each thing that could not be read, so that the list may be incomplete.
+    /// One note for each thing that could not be read, so that the list may be incomplete. Not
+    /// escaped either.
     pub problems: Vec<String>,
 }
 

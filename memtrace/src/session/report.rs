@@ -161,6 +161,8 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
             let end_ns = mm.end_ns.unwrap_or(mm.start_ns);
             let mut notes = notes.clone();
             notes.extend(own_notes(mm, around));
+            let runtimes = around.recognise.of((mm.pid, mm.image));
+            notes.extend_from_slice(&runtimes.problems);
             Summary {
                 pid: mm.pid,
                 image: mm.image,
@@ -177,7 +179,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
                 reclaim_unknown: around.reclaim_unknown.clone(),
                 rss_age_ns: mm.rss.last_at_ns.map(|at_ns| end_ns.saturating_sub(at_ns)),
                 exit: mm.exit,
-                runtimes: around.recognise.of((mm.pid, mm.image)),
+                runtimes,
                 effects: Vec::new(),
                 verdict: None,
             }
@@ -191,18 +193,20 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
         .flatten();
     for (summary, mm) in summaries.iter_mut().zip(ledger.mms()) {
         summary.effects = verdict::effects(&summary.runtimes.list, &summary.totals);
-        summary.verdict = Some(judge(summary, mm, fault_ns));
+        let lost_faults = summary.lost.faults + check.counts.missed;
+        summary.verdict = Some(judge(summary, mm, lost_faults, fault_ns));
     }
     summaries
 }
 
-fn judge(summary: &Summary, mm: &Mm, fault_ns: Option<u64>) -> Verdict {
+fn judge(summary: &Summary, mm: &Mm, lost_faults: u64, fault_ns: Option<u64>) -> Verdict {
     verdict::judge(&Facts {
         pid: summary.pid,
         start_ns: summary.start_ns,
         duration_ns: summary.duration_ns,
         from_start: mm.from_start,
         exact: summary.exact,
+        lost_faults,
         ended: mm.ended(),
         rss: &summary.rss,
         totals: &summary.totals,

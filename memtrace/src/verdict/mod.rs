@@ -25,6 +25,8 @@ pub struct Facts<'a> {
     pub from_start: bool,
     /// Nothing was lost.
     pub exact: bool,
+    /// Faults that happened and are in no total.
+    pub lost_faults: u64,
     pub ended: bool,
     pub rss: &'a RssHistory,
     pub totals: &'a Totals,
@@ -329,11 +331,15 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
     let faults = &facts.totals.faults;
     let growth = course.growth();
     // The most that the faults can have populated, and what is known to have come without any.
+    // What a lost fault brought may have been anything, and counts as unfaulted where that is measured.
+    let by_lost = facts.lost_faults.saturating_mul(HUGE);
     let by_faults = match faults.basis() {
         Basis::LowerBound => faults.total.saturating_mul(HUGE),
         _ => faults.bytes(),
     };
+    let by_faults = by_faults.saturating_add(by_lost);
     let unfaulted = facts.totals.unfaulted_bytes.unwrap_or(0);
+    let unfaulted = unfaulted.saturating_sub(by_lost);
     let without = growth.saturating_sub(by_faults).max(unfaulted.min(growth));
     let what = format!(
         "RSS grew by {} in {} ({} to {}) and still grows",
@@ -354,7 +360,7 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
         } else {
             format!(
                 "its {} can have brought {} at the most",
-                counted(faults.total, "page fault"),
+                counted(faults.total + facts.lost_faults, "page fault"),
                 Bytes(by_faults)
             )
         });

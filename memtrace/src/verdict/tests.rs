@@ -11,6 +11,7 @@ struct Run {
     seconds: u64,
     from_start: bool,
     exact: bool,
+    lost_faults: u64,
     rss: RssHistory,
     totals: Totals,
     runtimes: Vec<Runtime>,
@@ -22,6 +23,7 @@ impl Run {
             seconds,
             from_start: true,
             exact: true,
+            lost_faults: 0,
             rss: RssHistory::default(),
             totals: Totals::default(),
             runtimes: Vec::new(),
@@ -91,6 +93,7 @@ impl Run {
             duration_ns: self.seconds * SECOND,
             from_start: self.from_start,
             exact: self.exact,
+            lost_faults: self.lost_faults,
             ended: false,
             rss: &self.rss,
             totals: &self.totals,
@@ -331,6 +334,25 @@ fn faults_that_may_have_brought_huge_pages_explain_growth() {
     // Unless it was measured.
     run.totals.unfaulted_bytes = Some(500 * MIB);
     assert_eq!(run.verdict().kind, Kind::RegrowthWithoutFaults);
+}
+
+#[test]
+fn faults_that_were_lost_may_have_brought_all_of_the_growth() {
+    let rising: Vec<u64> = (0..60).map(|i| 50 + 10 * i).collect();
+    let mut run = Run::of(60).course(&rising).first_touches(10);
+    run.exact = false;
+    run.lost_faults = 10;
+    assert_eq!(run.verdict().kind, Kind::RegrowthWithoutFaults);
+    assert!(
+        run.verdict().evidence[1].starts_with("its 2,570 page faults can have brought 30.0M"),
+        "{:?}",
+        run.verdict().evidence
+    );
+    run.lost_faults = 1000;
+    assert_eq!(run.verdict().kind, Kind::Growth);
+    // What it brought is then among what came without a fault that was seen.
+    run.totals.unfaulted_bytes = Some(500 * MIB);
+    assert_eq!(run.verdict().kind, Kind::Growth);
 }
 
 #[test]

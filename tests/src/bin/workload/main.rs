@@ -8,6 +8,7 @@ mod advise_keeps;
 mod advise_sizes;
 mod before_attach;
 mod brk_cycle;
+mod churns;
 mod collapse;
 mod dontneed_huge_range;
 mod dontneed_locked;
@@ -26,19 +27,23 @@ mod free_pageout;
 mod free_rewrite;
 mod free_then_dontneed;
 mod free_twice;
+mod grows;
 mod guard;
 mod huge_pages;
 mod killed_child;
+mod lazy_before;
 mod lazy_holds;
 mod lazy_steps;
 mod many_refaults;
 mod map_fixed_over;
+mod maps_code;
 mod mremap_dontunmap;
 mod mremap_move;
 mod mremap_shrink;
 mod munmap_again;
 mod page_out_ranges;
 mod populate;
+mod populates;
 mod pwrite_fresh;
 mod read_fresh;
 mod reclaim_pattern;
@@ -63,6 +68,7 @@ fn main() {
         "advise_sizes" => advise_sizes::main(),
         "before_attach" => before_attach::main(),
         "brk_cycle" => brk_cycle::main(),
+        "churns" => churns::main(),
         "collapse" => collapse::main(),
         "dontneed_huge_range" => dontneed_huge_range::main(),
         "dontneed_locked" => dontneed_locked::main(),
@@ -81,19 +87,23 @@ fn main() {
         "free_rewrite" => free_rewrite::main(),
         "free_then_dontneed" => free_then_dontneed::main(),
         "free_twice" => free_twice::main(),
+        "grows" => grows::main(),
         "guard" => guard::main(),
         "huge_pages" => huge_pages::main(),
         "killed_child" => killed_child::main(),
+        "lazy_before" => lazy_before::main(),
         "lazy_holds" => lazy_holds::main(),
         "lazy_steps" => lazy_steps::main(),
         "many_refaults" => many_refaults::main(),
         "map_fixed_over" => map_fixed_over::main(),
+        "maps_code" => maps_code::main(),
         "mremap_dontunmap" => mremap_dontunmap::main(),
         "mremap_move" => mremap_move::main(),
         "mremap_shrink" => mremap_shrink::main(),
         "munmap_again" => munmap_again::main(),
         "page_out_ranges" => page_out_ranges::main(),
         "populate" => populate::main(),
+        "populates" => populates::main(),
         "pwrite_fresh" => pwrite_fresh::main(),
         "read_fresh" => read_fresh::main(),
         "reclaim_pattern" => reclaim_pattern::main(),
