@@ -142,7 +142,7 @@ fn a_leak_is_growth() {
     sentence(
         summary,
         "evidence",
-        &["60.0M of first touches (15,360 faults), 0B given back"],
+        &["60.0M of first touches (15,360 faults), nothing given back"],
     );
     sentence(summary, "evidence", &["nothing of it is lazily free"]);
     sentence(summary, "doubts", &["it may be a passing phase"]);

@@ -348,8 +348,7 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
         Bytes(course.first()),
         Bytes(course.last()),
     );
-    // With faults lost, what they brought is not known.
-    if without > growth / 2 && facts.exact {
+    if without > growth / 2 {
         let mut draft = Draft::new(Kind::RegrowthWithoutFaults);
         draft.show(what);
         draft.show(if unfaulted > 0 {
@@ -371,10 +370,10 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
     draft.show(what);
     let first = faults.class(FaultClass::FirstTouch);
     draft.show(format!(
-        "{} of first touches ({}), at most {} given back in the same time",
+        "{} of first touches ({}), {} given back in the same time",
         Bytes(first.bytes),
         counted(first.faults, "fault"),
-        Bytes(given_back(facts.totals)),
+        at_most(given_back(facts.totals)),
     ));
     if let Some(lazy) = facts.rss.lazyfree_bytes() {
         draft.show(if lazy == 0 {
@@ -400,10 +399,10 @@ fn retained(facts: &Facts<'_>, course: &Course) -> Draft {
             Bytes(course.growth())
         ));
     }
-    draft.show(match given_back(facts.totals) {
-        0 => "nothing was given back".to_owned(),
-        bytes => format!("at most {} given back while traced", Bytes(bytes)),
-    });
+    draft.show(format!(
+        "{} given back while traced",
+        at_most(given_back(facts.totals))
+    ));
     if let Some(rollup) = facts.rss.last_rollup {
         draft.show(format!(
             "{} of it is anonymous memory, {} lazily free",
@@ -433,10 +432,10 @@ fn not_enough(facts: &Facts<'_>) -> Verdict {
     let faults = facts.totals.faults.total;
     evidence.push(match facts.rss.last_bytes {
         Some(bytes) => format!(
-            "RSS {} at last, {} page faults, at most {} given back",
+            "RSS {} at last, {} page faults, {} given back",
             Bytes(bytes),
             Count(faults),
-            Bytes(given_back(facts.totals))
+            at_most(given_back(facts.totals))
         ),
         None => format!("RSS was never read, {} page faults", Count(faults)),
     });
@@ -469,6 +468,14 @@ fn given_back(totals: &Totals) -> u64 {
                 .map_or(totals.requested_bytes, |released| released.bytes)
         })
         .fold(0, u64::saturating_add)
+}
+
+/// `nothing`, or `at most 12.0M`.
+fn at_most(bytes: u64) -> String {
+    match bytes {
+        0 => "nothing".to_owned(),
+        bytes => format!("at most {}", Bytes(bytes)),
+    }
 }
 
 /// Huge pages that came meanwhile, or are there.

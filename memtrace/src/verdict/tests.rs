@@ -221,15 +221,6 @@ fn every_kind_of_run_has_its_name() {
             Medium,
         ),
         (
-            "faults were lost, and few are left",
-            Run {
-                exact: false,
-                ..Run::of(60).course(&rising).first_touches(10)
-            },
-            Kind::Growth,
-            Medium,
-        ),
-        (
             "a leak",
             Run::of(60)
                 .course(&rising)
