@@ -184,7 +184,7 @@ fn a_cache_that_has_filled_is_retained() {
     let told = shown_bytes(between(steady, "RSS is ", " and"));
     is_percent(told, 99, 101, summary.count("rss.end_bytes"));
     assert!(told > growing * pages * PAGE, "{steady}");
-    sentence(summary, "evidence", &["nothing was given back"]);
+    sentence(summary, "evidence", &["nothing given back while traced"]);
     sentence(summary, "evidence", &["anonymous memory, 0B lazily free"]);
     // glibc's malloc is in it, and it is asked what it holds.
     sentence(summary, "advice", &["glibc malloc: malloc_trim(0)"]);
