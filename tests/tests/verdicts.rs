@@ -292,8 +292,8 @@ fn memory_freed_before_the_trace_is_lazily_free_all_the_same() {
         &["it was marked before tracing began: no MADV_FREE was seen"],
     );
     assert_eq!(summary.count_or_none("advice.MADV_FREE.calls"), 0);
-    let lazy = truth.count("lazyfree_bytes");
-    summary.expect(&[("lazy_balance.before_bytes", lazy)]);
+    let before = summary.count("lazy_balance.before_bytes");
+    is_percent(before, 98, 102, truth.count("lazyfree_bytes"));
 }
 
 /// Most of RSS is lazily free, as the process itself has read.
@@ -329,17 +329,21 @@ fn of_a_process_that_died_the_last_look_stands_with_its_age() {
     wait::until("a status line with what is lazily free", || {
         let output = trace.output();
         let lines = output.lines().filter_map(|line| Record::parse(line).ok());
-        let mut seen = lines.filter(|line| line.count_or_none("lazyfree_bytes") == lazy);
+        let mut seen = lines.filter(|line| line.count_or_none("lazyfree_bytes") >= lazy);
         seen.next_back()
     });
     let killed_ns = now_ns() as u64;
     workload.kill();
     let run = trace.finish();
     let summary = run.summary();
-    summary.expect(&[
-        ("exit_signal", libc::SIGKILL as u64),
-        ("rss.lazyfree_bytes", lazy),
-    ]);
+    summary.expect(&[("exit_signal", libc::SIGKILL as u64)]);
+    // CPUs hold a batch of pages each back, and let them go sooner or later.
+    let freed = truth.count("pages") * PAGE;
+    let seen = summary.count("rss.lazyfree_bytes");
+    assert!(
+        (lazy..=freed).contains(&seen),
+        "{seen}, not in {lazy}..={freed}"
+    );
     expect_verdict(summary, "lazily_free", "high");
     // When that look was: after the memory was freed, and before the end.
     let end_ns = summary.count("start_ns") + summary.count("duration_ns");
