@@ -9,6 +9,7 @@ use crate::attach::Counts;
 use crate::decode::Delivered;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::Lost;
+use crate::ledger::totals::Totals;
 use crate::ledger::{Ledger, Mm};
 use crate::units::{Count, counted};
 use crate::verdict::{self, Facts, Verdict};
@@ -154,6 +155,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
     let exact = check.exact();
     let mut notes = check.notes();
     notes.extend_from_slice(around.notes);
+    let lost = ledger.lost();
     let mut summaries: Vec<Summary> = ledger
         .mms()
         .iter()
@@ -171,9 +173,9 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
                 comm: mm.comm.clone(),
                 // A call that came but could not be placed is as good as lost.
                 exact: exact && mm.totals.untargeted_calls == 0,
-                lost: ledger.lost(),
+                lost,
                 notes,
-                totals: mm.totals.clone(),
+                totals: totals(mm, &lost),
                 rss: mm.rss.clone(),
                 balance: balance(mm, around),
                 reclaim_unknown: around.reclaim_unknown.clone(),
@@ -213,6 +215,15 @@ fn judge(summary: &Summary, mm: &Mm, lost_faults: u64, fault_ns: Option<u64>) ->
         runtimes: &summary.runtimes.list,
         fault_ns,
     })
+}
+
+fn totals(mm: &Mm, lost: &Lost) -> Totals {
+    let mut totals = mm.totals.clone();
+    // What lost faults brought would pass for what came without one.
+    if lost.faults > 0 || lost.populated > 0 {
+        totals.unfaulted_bytes = None;
+    }
+    totals
 }
 
 fn balance(mm: &Mm, around: &Surroundings<'_>) -> Option<Balance> {
