@@ -2,7 +2,7 @@
 
 use super::event::Rollup;
 use super::states::Found;
-use super::totals::{Basis, Released};
+use super::totals::{Basis, Released, add};
 
 /// Running sums, in bytes. What is still lazily free is sampled; what the kernel took comes with
 /// [`Taken`](super::event::Taken); what is left of the sum was written again without a fault.
@@ -42,7 +42,10 @@ impl Lazy {
         // What was lazily free before the trace is in the sum already.
         let again = found.perhaps.min(self.before_left_bytes);
         self.before_left_bytes -= again;
-        self.marked_bytes += found.populated + found.perhaps - again;
+        add(
+            &mut self.marked_bytes,
+            found.populated + found.perhaps - again,
+        );
         if found.most() > 0 {
             self.since_ns.get_or_insert(enter_ns);
             self.last_marked_ns = self.last_marked_ns.max(Some(exit_ns));
@@ -53,7 +56,7 @@ impl Lazy {
     pub(super) fn drop(&mut self, found: Found) {
         let before = found.perhaps.min(self.before_left_bytes);
         self.before_left_bytes -= before;
-        self.dropped_bytes += found.lazy + before;
+        add(&mut self.dropped_bytes, found.lazy + before);
     }
 
     /// What was lazily free before the trace, by the first look.

@@ -11,7 +11,7 @@ use super::lazy::{self, Lazy};
 use super::pages::{Page, Release, Source};
 use super::space::{FolioBytes, Lifted, Space, Vma};
 use super::states::Found;
-use super::totals::{Basis, FaultClass, ReleaseTotals, Released, RssHistory, Totals};
+use super::totals::{Basis, FaultClass, ReleaseTotals, Released, RssHistory, Totals, add};
 
 const MAP_FIXED: u32 = 0x10;
 /// Threads whose last fault is remembered.
@@ -61,6 +61,8 @@ struct LastFault {
     release: Option<Release>,
     /// It was the kernel's own, in a system call, and has brought nothing yet.
     by_kernel: bool,
+    /// It put a copy in the place of a page: what came with it is no new memory.
+    copied: bool,
 }
 
 impl Mm {
@@ -117,7 +119,7 @@ impl Mm {
         self.ended = true;
         self.exit = exit;
         self.lazy.ended_bytes = self.space.lazy_bytes();
-        self.lazy.dropped_bytes += self.lazy.ended_bytes;
+        add(&mut self.lazy.dropped_bytes, self.lazy.ended_bytes);
         self.measured = None;
         self.space = Space::default();
         self.in_flight = Vec::new();
@@ -168,7 +170,9 @@ impl Mm {
         if let Some(rollup) = sample.rollup {
             let lazy = &mut self.lazy;
             if rss.first_rollup.is_none() && lazy.last_marked_ns.is_none() {
-                lazy.found_before(rollup.lazyfree_bytes);
+                // What a child inherited is in the sum already.
+                let before = rollup.lazyfree_bytes.saturating_sub(lazy.inherited_bytes);
+                lazy.found_before(before);
             }
             lazy.look(&rollup);
             rss.first_rollup.get_or_insert(rollup);
@@ -253,16 +257,20 @@ impl Mm {
             .get_mut(&event.tid)
             .filter(|fault| event.in_user_fault != fault.by_kernel);
         let Some(fault) = fault else {
-            *self.totals.unfaulted_bytes.get_or_insert(0) += event.bytes;
+            add(self.totals.unfaulted_bytes.get_or_insert(0), event.bytes);
             return;
         };
-        let LastFault { class, release, .. } = *fault;
+        let last = *fault;
         // What else a system call brings afterwards is no fault's.
         if fault.by_kernel {
             faults.remove(&event.tid);
         }
-        self.totals.faults.class_mut(class).bytes += event.bytes;
-        self.refaulted(release, event.bytes);
+        if last.copied {
+            return;
+        }
+        let class = self.totals.faults.class_mut(last.class);
+        add(&mut class.bytes, event.bytes);
+        self.refaulted(last.release, event.bytes);
     }
 
     pub(super) fn fault(&mut self, fault: &Fault) -> Classified {
@@ -279,23 +287,22 @@ impl Mm {
         }
         let mut was = classify(&self.space, fault, &sources);
         if let Some(faults) = &mut self.measured {
-            // A copy replaces a page and adds none: what it is known by stays.
-            if was.class == FaultClass::Cow {
-                faults.remove(&fault.tid);
-            } else {
+            let last = LastFault {
+                class: was.class,
+                release: was.release,
+                by_kernel: fault.by_kernel,
+                // A copy replaces a page and adds none: what it is known by stays.
+                copied: was.class == FaultClass::Cow,
+            };
+            if !last.copied {
                 was.bytes = 0;
                 was.basis = Basis::Measured;
-                let last = LastFault {
-                    class: was.class,
-                    release: was.release,
-                    by_kernel: fault.by_kernel,
-                };
-                // Threads come and go; the oldest faults have had their bytes.
-                if faults.len() >= MOST_THREADS {
-                    faults.clear();
-                }
-                faults.insert(fault.tid, last);
             }
+            // Threads come and go; the oldest faults have had their bytes.
+            if faults.len() >= MOST_THREADS {
+                faults.clear();
+            }
+            faults.insert(fault.tid, last);
         }
         // Whether it hit the old mapping or the new one can't be told.
         was.ambiguous |= unmapping;
@@ -318,7 +325,7 @@ impl Mm {
         faults.total += 1;
         faults.ambiguous += u64::from(was.ambiguous);
         let class = faults.class_mut(was.class);
-        class.bytes += was.bytes;
+        add(&mut class.bytes, was.bytes);
         class.basis = class.basis.max(was.basis);
         let new = u64::from(!was.zero_page_write);
         class.faults += new;
@@ -347,9 +354,9 @@ impl Mm {
         }) = release
         {
             let totals = self.totals.of_advice(advice);
-            totals.refaulted_bytes += bytes;
+            add(&mut totals.refaulted_bytes, bytes);
             if inherited {
-                totals.inherited_refaulted_bytes += bytes;
+                add(&mut totals.inherited_refaulted_bytes, bytes);
             }
         }
     }
@@ -378,21 +385,29 @@ impl Mm {
                     None => Applied::default(),
                 };
                 self.give_back(call, advice, applied, index == 0);
+                let hidden = range.is_none() && call.ret.is_none_or(|ret| ret > 0);
+                if hidden && advice.give_back().is_some() && self.counted(call).is_none() {
+                    self.totals.of_advice(advice).count_released(None);
+                }
             }
             Op::Munmap { addr, len } => {
                 let done = call.ret == Some(0);
+                let refused = call.ret.is_some_and(|ret| ret < 0);
                 let totals = &mut self.totals.unmap.munmap;
                 totals.calls += 1;
-                totals.failed += u64::from(call.ret.is_some_and(|ret| ret < 0));
-                if let Some(range) = page_range(*addr, *len) {
+                totals.failed += u64::from(refused);
+                if refused {
+                    totals.count_released(Some(lazy::dropped(Found::default())));
+                } else if let Some(range) = page_range(*addr, *len) {
                     if done {
                         add(&mut totals.requested_bytes, range.end - range.start);
                         let found = self.end_mappings(call, vec![range]);
                         let released = self.released(call, found);
-                        count_released(&mut self.totals.unmap.munmap, released);
+                        self.totals.unmap.munmap.count_released(released);
                     } else if call.ret.is_none() {
-                        totals.released = None;
-                        self.space.make_unknown(range);
+                        let released = self.counted(call);
+                        self.totals.unmap.munmap.count_released(released);
+                        self.lose(range);
                     }
                 }
             }
@@ -470,13 +485,31 @@ impl Mm {
     /// What a call released that drops pages at once: counted by the kernel, or what is known of
     /// the pages; None where the mappings are not known.
     pub(super) fn released(&self, call: &Call, found: Found) -> Option<Released> {
-        match call.released_bytes {
-            Some(bytes) if self.measured.is_some() => Some(Released {
-                bytes,
-                basis: Basis::Measured,
-            }),
-            _ => self.mappings_known.then(|| lazy::dropped(found)),
-        }
+        self.counted(call)
+            .or_else(|| self.mappings_known.then(|| lazy::dropped(found)))
+    }
+
+    /// What a call released, as the kernel counted it; None where nobody asked it to.
+    pub(super) fn counted(&self, call: &Call) -> Option<Released> {
+        let bytes = call.released_bytes.filter(|_| self.measured.is_some())?;
+        Some(Released {
+            bytes,
+            basis: Basis::Measured,
+        })
+    }
+
+    /// A call was applied to `range` in part or not at all, and nothing tells which; says what
+    /// it may have taken.
+    pub(super) fn lose(&mut self, range: Range<u64>) -> Found {
+        let found = self.space.make_unknown(range);
+        self.lazy.drop(found);
+        found
+    }
+
+    /// Maps `range` anew. Whoever ended what was there was not seen to.
+    pub(super) fn map_anew(&mut self, range: Range<u64>, vma: Vma) {
+        let found = self.space.map(range, vma);
+        self.lazy.drop(found);
     }
 
     fn count_advice(&mut self, advice: Advice, applied: &Applied, first_range: bool) {
@@ -495,6 +528,8 @@ impl Mm {
             at_ns: call.enter_ns,
             inherited: false,
         };
+        // A call that did nothing released nothing, whatever is known of the mappings.
+        let known = self.mappings_known || applied.ranges.is_empty();
         let mut found = Found::default();
         for range in &applied.ranges {
             found += self.space.release(range.clone(), release);
@@ -506,26 +541,24 @@ impl Mm {
                 self.lazy.since_ns = None;
             }
             self.lazy.mark(found, call.enter_ns, call.exit_ns);
-            self.mappings_known.then(|| lazy::marked(found))
+            known.then(|| lazy::marked(found))
         } else if source.is_zap() {
             self.lazy.drop(found);
-            self.released(call, found)
+            self.counted(call)
+                .or_else(|| known.then(|| lazy::dropped(found)))
         } else {
             // Offered to the kernel; what it takes is not known by the call.
             None
         };
-        if applied.unknown.is_none() {
-            count_released(self.totals.of_advice(advice), released);
-        }
+        // What went of an unknown part is not known either, unless the kernel counted it.
+        let released = match applied.unknown {
+            Some(_) if source.is_zap() => self.counted(call),
+            Some(_) => None,
+            None => released,
+        };
+        self.totals.of_advice(advice).count_released(released);
         if let Some(unknown) = applied.unknown {
-            // What of it went is not known, and so the sum is not.
-            self.totals.of_advice(advice).released = None;
-            let found = self.space.found(unknown.clone());
-            self.lazy.drop(Found {
-                lazy: found.lazy,
-                ..Found::default()
-            });
-            self.space.make_unknown(unknown.clone());
+            self.lose(unknown.clone());
             ranges.push(unknown);
         }
         self.fly(call, ranges, Some(source), None);
@@ -540,7 +573,7 @@ impl Mm {
         if let Some(unknown) = &applied.unknown
             && populates
         {
-            self.space.set_mapped(unknown.clone(), Page::Unknown);
+            self.space.perhaps_filled(unknown.clone());
         }
         for range in applied.ranges.iter().cloned() {
             match advice {
@@ -556,10 +589,10 @@ impl Mm {
                 Advice::KEEPONFORK => self
                     .space
                     .change_vmas(range, |vma| vma.wipe_on_fork = false),
-                // They populate without a fault (mm/gup.c:faultin_page_range).
-                Advice::POPULATE_READ | Advice::POPULATE_WRITE => {
-                    self.space.set_mapped(range, Page::POPULATED);
-                }
+                // They populate without a fault (mm/gup.c:faultin_page_range), with the zero page
+                // where nothing is read.
+                Advice::POPULATE_READ => self.space.read_in(range),
+                Advice::POPULATE_WRITE => self.space.set_mapped(range, Page::POPULATED),
                 // Only whole aligned huge pages are collapsed (mm/khugepaged.c:madvise_collapse).
                 Advice::COLLAPSE => {
                     let huge = 2 << 20;
@@ -602,18 +635,4 @@ fn count_call(totals: &mut ReleaseTotals, applied: &Applied, first_range: bool) 
     }
     totals.partial += u64::from(applied.partial);
     add(&mut totals.requested_bytes, applied.bytes());
-}
-
-/// Adds to what calls of one kind released; once a part of the sum is unknown, it all is.
-fn count_released(totals: &mut ReleaseTotals, released: Option<Released>) {
-    totals.released = match (totals.released, released) {
-        (Some(sum), Some(one)) => Some(sum.plus(one)),
-        (None, Some(one)) if totals.calls <= 1 => Some(one),
-        _ => None,
-    };
-}
-
-/// A sum of requests can pass 2^64: a loop over 64 TiB of nothing does it in seconds.
-fn add(sum: &mut u64, bytes: u64) {
-    *sum = sum.saturating_add(bytes);
 }

@@ -101,8 +101,13 @@ impl Release {
             Page::Released(_) if self.source.is_zap() => released,
             // PAGEOUT after FREE: still a lazily freed page.
             Page::Released(_) if self.source == Source::Advice(Advice::PAGEOUT) => page,
-            // FREE after FREE, since it may have been written in between without a fault; or
-            // after PAGEOUT, whose page it frees if it is still there.
+            // FREE after FREE, since it may have been written in between without a fault. It marks
+            // nothing that counts as released, so a parent's mark stays the parent's.
+            Page::Released(before) if page.is_lazy() => Page::Released(Self {
+                inherited: before.inherited,
+                ..self
+            }),
+            // Or after PAGEOUT, whose page it frees if it is still there.
             Page::Released(_) => released,
         }
     }

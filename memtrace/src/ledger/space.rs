@@ -207,18 +207,31 @@ impl Space {
 
     /// What is, or may be, populated in `range`.
     pub fn found(&mut self, range: Range<u64>) -> Found {
-        let mut found = Found::default();
-        for run in self.mapped(range) {
-            self.materialise_maybe(run.clone());
-            found += self.pages.found(run);
+        for run in self.mapped(range.clone()) {
+            self.materialise_maybe(run);
         }
+        // Pages were seen also where no mapping is known.
+        self.pages.found(range)
+    }
+
+    /// Marks as unknown what is, or may be, populated in `range`, and says what that was.
+    pub fn make_unknown(&mut self, range: Range<u64>) -> Found {
+        let found = self.found(range.clone());
+        self.materialise_maybe(range.clone());
+        self.pages.change(range, |_| Page::Unknown);
         found
     }
 
-    /// Marks as unknown what is, or may be, populated in `range`.
-    pub fn make_unknown(&mut self, range: Range<u64>) {
-        self.materialise_maybe(range.clone());
-        self.pages.change(range, |_| Page::Unknown);
+    /// Notes that a call may have populated `range`, in part or whole. It took nothing away.
+    pub fn perhaps_filled(&mut self, range: Range<u64>) {
+        for run in self.mapped(range.clone()) {
+            self.pages.fill_gaps(run, &Page::Unknown);
+        }
+        self.pages.change(range, |page| match page {
+            Page::Populated { .. } => page,
+            page if page.is_lazy() => page,
+            _ => Page::Unknown,
+        });
     }
 
     /// Marks all of `range` that is mapped.
@@ -228,10 +241,31 @@ impl Space {
         }
     }
 
-    /// Maps `range` anew, over whatever was there.
-    pub fn map(&mut self, range: Range<u64>, vma: Vma) {
-        self.pages.clear(range.clone());
+    /// Notes that reads may have filled `range` without a fault: with the zero page, or with the
+    /// file. What was there stays as it was.
+    pub fn read_in(&mut self, range: Range<u64>) {
+        for run in self.mapped(range.clone()) {
+            self.pages.fill_gaps(run, &Page::Maybe);
+        }
+        self.pages.change(range.clone(), |page| match page {
+            Page::Released(release) if release.source.is_zap() => Page::Maybe,
+            page => page,
+        });
+        let files: Vec<_> = self
+            .vmas(range)
+            .filter(|(_, vma)| vma.is_file())
+            .map(|(run, _)| run)
+            .collect();
+        for run in files {
+            self.pages.set(run, Page::POPULATED);
+        }
+    }
+
+    /// Maps `range` anew, over whatever was there, and says what that was.
+    pub fn map(&mut self, range: Range<u64>, vma: Vma) -> Found {
+        let found = self.unmap(range.clone());
         self.vmas.set(range, vma);
+        found
     }
 
     /// Ends the mappings in `range`, and says what went with them.
@@ -269,8 +303,10 @@ impl Space {
         }
     }
 
-    /// Puts down what was lifted; it then counts as mapped under trace.
-    pub fn put_down(&mut self, to: u64, lifted: &Lifted) {
+    /// Puts down what was lifted; it then counts as mapped under trace. Says what was in
+    /// its place.
+    pub fn put_down(&mut self, to: u64, lifted: &Lifted) -> Found {
+        let mut found = Found::default();
         let moved = |run: &Range<u64>| {
             let start = to.wrapping_add(run.start.wrapping_sub(lifted.from));
             start..start + (run.end - run.start)
@@ -280,11 +316,12 @@ impl Space {
                 traced: true,
                 ..vma.clone()
             };
-            self.map(moved(run), vma);
+            found += self.map(moved(run), vma);
         }
         for (run, page) in &lifted.pages {
             self.pages.set(moved(run), *page);
         }
+        found
     }
 
     /// The space of a forked child (kernel/fork.c:dup_mmap).

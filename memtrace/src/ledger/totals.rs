@@ -100,7 +100,7 @@ impl FaultTotals {
         for class in FaultClass::ALL.into_iter().filter(|c| c.is_refault()) {
             let one = self.class(class);
             sum.faults += one.faults;
-            sum.bytes += one.bytes;
+            add(&mut sum.bytes, one.bytes);
             sum.basis = sum.basis.max(one.basis);
         }
         sum
@@ -117,19 +117,26 @@ impl FaultTotals {
 
     /// The bytes of all classes.
     pub fn bytes(&self) -> u64 {
-        self.classes.iter().map(|c| c.bytes).sum()
+        self.classes
+            .iter()
+            .fold(0, |sum: u64, c| sum.saturating_add(c.bytes))
     }
 
     fn add(&mut self, other: &Self) {
         self.total += other.total;
         for (sum, one) in self.classes.iter_mut().zip(&other.classes) {
             sum.faults += one.faults;
-            sum.bytes += one.bytes;
+            add(&mut sum.bytes, one.bytes);
             sum.basis = sum.basis.max(one.basis);
         }
         self.zero_page_writes += other.zero_page_writes;
         self.ambiguous += other.ambiguous;
     }
+}
+
+/// Adds to a sum that can pass 2^64: a loop over 64 TiB of nothing does it in seconds.
+pub(super) fn add(sum: &mut u64, bytes: u64) {
+    *sum = sum.saturating_add(bytes);
 }
 
 /// Times from a release to its refault. Two significant digits; None until there is one.
@@ -192,6 +199,8 @@ pub struct ReleaseTotals {
     pub requested_bytes: u64,
     /// What was resident and was dropped or newly marked; None where nothing tells.
     pub released: Option<Released>,
+    /// A part of `released` is not known, and so the sum never will be.
+    pub released_unknown: bool,
     pub refaults: u64,
     pub refaulted_bytes: u64,
     /// The part of `refaulted_bytes` that a parent had given back before the fork: no call
@@ -208,13 +217,26 @@ impl ReleaseTotals {
             Some(released) => (released.bytes, "released"),
             None => (self.requested_bytes, "requested"),
         };
-        let own = self.refaulted_bytes - self.inherited_refaulted_bytes;
+        let own = self
+            .refaulted_bytes
+            .saturating_sub(self.inherited_refaulted_bytes);
         (given > 0).then(|| (own as f64 / given as f64, basis))
     }
 
+    /// Adds to what the calls released; once a part of the sum is unknown, it all is.
+    pub(super) fn count_released(&mut self, released: Option<Released>) {
+        self.released_unknown |= released.is_none();
+        self.released = match released {
+            Some(one) if !self.released_unknown => Some(self.released.map_or(one, |a| a.plus(one))),
+            _ => None,
+        };
+    }
+
     fn add(&mut self, other: &Self) {
+        self.released_unknown |= other.released_unknown;
         // A sum with an unknown part is unknown; what never happened has no part in it.
         self.released = match (self.calls, other.calls) {
+            _ if self.released_unknown => None,
             (_, 0) => self.released,
             (0, _) => other.released,
             _ => self.released.zip(other.released).map(|(a, b)| a.plus(b)),
@@ -222,10 +244,13 @@ impl ReleaseTotals {
         self.calls += other.calls;
         self.failed += other.failed;
         self.partial += other.partial;
-        self.requested_bytes = self.requested_bytes.saturating_add(other.requested_bytes);
+        add(&mut self.requested_bytes, other.requested_bytes);
         self.refaults += other.refaults;
-        self.refaulted_bytes += other.refaulted_bytes;
-        self.inherited_refaulted_bytes += other.inherited_refaulted_bytes;
+        add(&mut self.refaulted_bytes, other.refaulted_bytes);
+        add(
+            &mut self.inherited_refaulted_bytes,
+            other.inherited_refaulted_bytes,
+        );
         self.ages.add(&other.ages);
     }
 }
@@ -242,7 +267,7 @@ impl MapTotals {
     fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.failed += other.failed;
-        self.bytes = self.bytes.saturating_add(other.bytes);
+        add(&mut self.bytes, other.bytes);
     }
 }
 
@@ -315,7 +340,7 @@ impl Totals {
         self.untargeted_calls += other.untargeted_calls;
         // Known as far as it was measured anywhere.
         if let Some(bytes) = other.unfaulted_bytes {
-            *self.unfaulted_bytes.get_or_insert(0) += bytes;
+            add(self.unfaulted_bytes.get_or_insert(0), bytes);
         }
     }
 }

@@ -59,7 +59,7 @@ impl Balance {
             .max(taken.map_or(0, |taken| taken.dropped_bytes));
         let at_most = match taken {
             Some(taken) if taken.uncounted_bytes < u64::MAX => {
-                Some(taken.dropped_bytes + taken.uncounted_bytes)
+                Some(taken.dropped_bytes.saturating_add(taken.uncounted_bytes))
             }
             _ => outside.machine_bytes,
         };

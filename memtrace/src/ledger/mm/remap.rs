@@ -8,7 +8,7 @@ use super::super::event::{Call, Mapping, MappingKind};
 use super::super::pages::{Page, Release, Source};
 use super::super::space::{PAGE, Vma};
 use super::super::states::Found;
-use super::{InFlight, Lifted, Mm, add, count_released};
+use super::{InFlight, Lifted, Mm, add};
 
 const MAP_TYPE: u32 = 0x0f;
 const MAP_PRIVATE: u32 = 0x02;
@@ -34,14 +34,19 @@ impl Mm {
                     add(&mut totals.requested_bytes, mapped);
                     let found = self.end_mappings(call, vec![range]);
                     let released = self.released(call, found);
-                    count_released(&mut self.totals.unmap.map_fixed, released);
+                    self.totals.unmap.map_fixed.count_released(released);
                 }
             }
             // Refused before anything was unmapped.
             Some(ret) if [libc::EBADF, libc::EACCES, libc::EPERM].contains(&(-ret as i32)) => {}
             // It may have unmapped before it ran out of memory, or before the file's own mmap
             // failed (mm/mmap.c:mmap_region).
-            _ => self.space.make_unknown(range),
+            _ => {
+                if self.lose(range).most() > 0 {
+                    let released = self.counted(call);
+                    self.totals.unmap.map_fixed.count_released(released);
+                }
+            }
         }
     }
 
@@ -65,7 +70,7 @@ impl Mm {
             hugetlb,
             ..Vma::new(mapping, true)
         };
-        self.space.map(range.clone(), vma);
+        self.map_anew(range.clone(), vma);
         self.settle(call.tid, &range);
         if flags & (MAP_POPULATE | MAP_LOCKED) != 0 {
             // As much as it can get, without saying how much (mm/gup.c:__mm_populate).
@@ -89,11 +94,15 @@ impl Mm {
             // It may have unmapped its target, and what it cuts off, before it failed
             // (mm/mremap.c:mremap_to).
             if flags & MREMAP_FIXED != 0 {
-                if let Some(target) = page_range(new_addr, new_len) {
-                    self.space.make_unknown(target);
+                let target = page_range(new_addr, new_len);
+                let cut_off = (new.end < old.end).then_some(new.end..old.end);
+                let mut lost = Found::default();
+                for range in target.into_iter().chain(cut_off) {
+                    lost += self.lose(range);
                 }
-                if new.end < old.end {
-                    self.space.make_unknown(new.end..old.end);
+                if lost.most() > 0 {
+                    let released = self.counted(call);
+                    self.totals.unmap.mremap.count_released(released);
                 }
             }
             return;
@@ -120,7 +129,7 @@ impl Mm {
             let totals = &mut self.totals.unmap.mremap;
             totals.calls += 1;
             add(&mut totals.requested_bytes, bytes);
-            count_released(totals, released);
+            totals.count_released(released);
         }
         let mut lifted = None;
         // An old length of 0 duplicates a shared mapping and moves nothing.
@@ -188,7 +197,8 @@ impl Mm {
                 .cloned(),
         };
         if let Some(lifted) = &lifted {
-            self.space.put_down(to, lifted);
+            let found = self.space.put_down(to, lifted);
+            self.lazy.drop(found);
         }
         self.settle(call.tid, &new);
         if new_bytes > old_bytes
@@ -198,7 +208,7 @@ impl Mm {
                 traced: true,
                 ..vma
             };
-            self.space.map(new.start + old_bytes..new.end, grown);
+            self.map_anew(new.start + old_bytes..new.end, grown);
         }
     }
 
@@ -212,10 +222,10 @@ impl Mm {
         if new_page < old {
             let totals = &mut self.totals.unmap.brk;
             totals.calls += 1;
-            totals.requested_bytes += old - new_page;
+            add(&mut totals.requested_bytes, old - new_page);
             let found = self.end_mappings(call, std::iter::once(new_page..old).collect());
             let released = self.released(call, found);
-            count_released(&mut self.totals.unmap.brk, released);
+            self.totals.unmap.brk.count_released(released);
         }
     }
 
@@ -235,14 +245,14 @@ impl Mm {
                 if let (Some(from), Some(to)) = (page_up(before), page_up(new))
                     && from < to
                 {
-                    totals.bytes += to - from;
+                    add(&mut totals.bytes, to - from);
                     let heap = Mapping {
                         kind: MappingKind::Heap,
                         shared: false,
                         huge_advised: false,
                         name: None,
                     };
-                    self.space.map(from..to, Vma::new(heap, true));
+                    self.map_anew(from..to, Vma::new(heap, true));
                 }
             }
             None => totals.calls += 1,

@@ -1,9 +1,8 @@
 //! The ledger against a model that keeps every page by itself and knows no intervals.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
+use super::cells::{Cell, Kind, Model, Present};
 use super::support::*;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{Access, Op};
@@ -21,6 +20,8 @@ enum Step {
     Touch(u64, bool),
     /// The kernel takes a page that it was offered.
     Reclaim(u64),
+    /// MADV_POPULATE_WRITE.
+    Populate(u64, u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -37,102 +38,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (advice, at.clone(), len.clone()).prop_map(|(v, a, l)| Step::Advise(v, a, l)),
         1 => (at.clone(), at.clone(), 1..6u64).prop_map(|(a, b, l)| Step::Move(a, b, l)),
         12 => (at.clone(), any::<bool>()).prop_map(|(a, w)| Step::Touch(a, w)),
-        4 => at.prop_map(Step::Reclaim),
+        4 => at.clone().prop_map(Step::Reclaim),
+        1 => (at, len).prop_map(|(a, l)| Step::Populate(a, l)),
     ];
     prop::collection::vec(step, 1..120)
-}
-
-/// One page as the kernel has it, and what the ledger should remember of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cell {
-    mapped: bool,
-    /// Its content: none, the zero page, or memory of its own.
-    present: Present,
-    /// Populated before, and by which advice it was given back since.
-    given_by: Option<Advice>,
-    /// The class of the read that mapped the zero page.
-    read_as: Option<C>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Present {
-    #[default]
-    No,
-    Zero,
-    Yes,
-}
-
-#[derive(Default)]
-struct Model {
-    cells: Vec<Cell>,
-    classes: BTreeMap<C, u64>,
-    bytes: BTreeMap<C, u64>,
-    refaults: BTreeMap<Advice, u64>,
-    zero_page_writes: u64,
-}
-
-fn class_of(advice: Advice) -> C {
-    match advice {
-        Advice::FREE => C::RefaultFree,
-        Advice::DONTNEED => C::RefaultDontneed,
-        _ => C::RefaultOther,
-    }
-}
-
-impl Model {
-    fn advise(&mut self, advice: Advice, n: usize) {
-        let cell = &mut self.cells[n];
-        match (cell.present, advice) {
-            // A swap entry is dropped by either. And of what may still have been there, lazily free,
-            // the last call that could have taken it has the credit: nobody can know better.
-            (Present::No, Advice::FREE) if cell.given_by == Some(Advice::PAGEOUT) => {
-                cell.given_by = Some(advice);
-            }
-            (Present::No, Advice::DONTNEED) if cell.given_by.is_some() => {
-                cell.given_by = Some(advice);
-            }
-            (Present::No, _) => {}
-            (Present::Zero, Advice::DONTNEED) | (Present::Yes, Advice::DONTNEED) => {
-                cell.present = Present::No;
-                cell.given_by = Some(advice);
-            }
-            (Present::Zero, _) => {}
-            // A page that is offered already is not offered again by PAGEOUT.
-            (Present::Yes, Advice::PAGEOUT) if cell.given_by.is_some() => {}
-            (Present::Yes, _) => cell.given_by = Some(advice),
-        }
-    }
-
-    /// How the touch faults, if it does: whether the page was present.
-    fn touch(&mut self, n: usize, write: bool) -> Option<bool> {
-        let cell = &mut self.cells[n];
-        if !cell.mapped {
-            return None;
-        }
-        match (cell.present, write) {
-            (Present::Yes, _) | (Present::Zero, false) => None,
-            (Present::Zero, true) => {
-                cell.present = Present::Yes;
-                let class = cell.read_as.expect("a read mapped it");
-                self.zero_page_writes += 1;
-                *self.bytes.entry(class).or_default() += PAGE;
-                Some(true)
-            }
-            (Present::No, _) => {
-                let class = cell.given_by.map_or(C::FirstTouch, class_of);
-                if let Some(advice) = cell.given_by.take() {
-                    *self.refaults.entry(advice).or_default() += 1;
-                }
-                // What PAGEOUT took comes back with its data, also for a read.
-                let zero = !write && class != C::RefaultOther;
-                cell.present = if zero { Present::Zero } else { Present::Yes };
-                cell.read_as = zero.then_some(class);
-                *self.classes.entry(class).or_default() += 1;
-                *self.bytes.entry(class).or_default() += if zero { 0 } else { PAGE };
-                Some(false)
-            }
-        }
-    }
 }
 
 proptest! {
@@ -140,24 +49,36 @@ proptest! {
 
     #[test]
     fn the_ledger_agrees_with_a_model_of_single_pages(steps in steps()) {
-        let mut s = Scene::new();
-        let mut model = Model { cells: vec![Cell::default(); PAGES + 16], ..Model::default() };
+        let mut s = Scene::known();
+        let mut model = Model::new(PAGES + 16);
         for step in steps {
             match step {
                 Step::Map(at, len) => {
                     s.mmap(at, len, 0x32);
-                    model.cells[at as usize..(at + len) as usize]
-                        .fill(Cell { mapped: true, ..Cell::default() });
+                    let range = at as usize..(at + len) as usize;
+                    if model.cells[range.clone()].iter().any(|cell| cell.mapped) {
+                        model.sum(Kind::MapFixed).calls += 1;
+                    }
+                    range.clone().for_each(|n| model.release(Kind::MapFixed, n));
+                    model.cells[range].fill(Cell { mapped: true, ..Cell::default() });
                 }
                 Step::Unmap(at, len) => {
                     s.unmap(at, len);
-                    model.cells[at as usize..(at + len) as usize].fill(Cell::default());
+                    let range = at as usize..(at + len) as usize;
+                    model.sum(Kind::Munmap).calls += 1;
+                    range.clone().for_each(|n| model.release(Kind::Munmap, n));
+                    model.cells[range].fill(Cell::default());
                 }
                 Step::Advise(advice, at, len) => {
                     let range = at as usize..(at + len) as usize;
                     let whole = model.cells[range.clone()].iter().all(|cell| cell.mapped);
                     let ret = if whole { 0 } else { -i64::from(libc::ENOMEM) };
                     s.advise_ret(advice, at, len, ret);
+                    match advice {
+                        Advice::FREE => model.sum(Kind::Free).calls += 1,
+                        Advice::DONTNEED => model.sum(Kind::DontNeed).calls += 1,
+                        _ => {}
+                    }
                     for n in range {
                         model.advise(advice, n);
                     }
@@ -176,7 +97,11 @@ proptest! {
                         new_addr: page(to as u64),
                     };
                     s.done(op, page(to as u64) as i64);
+                    if model.cells[to..to + len].iter().any(|cell| cell.mapped) {
+                        model.sum(Kind::Mremap).calls += 1;
+                    }
                     for i in 0..len {
+                        model.release(Kind::Mremap, to + i);
                         model.cells[to + i] = std::mem::take(&mut model.cells[from + i]);
                     }
                 }
@@ -192,7 +117,37 @@ proptest! {
                         cell.present = Present::No;
                     }
                 }
+                Step::Populate(at, len) => {
+                    // It stops at the first hole.
+                    let range = at as usize..(at + len) as usize;
+                    let done = range.clone().take_while(|n| model.cells[*n].mapped).count();
+                    let ret = if done == range.len() { 0 } else { -i64::from(libc::ENOMEM) };
+                    s.advise_ret(Advice::POPULATE_WRITE, at, len, ret);
+                    range.take(done).for_each(|n| model.populate(n));
+                }
             }
+            let lazy = s.lazy();
+            prop_assert_eq!(lazy.outstanding_bytes, model.outstanding());
+            prop_assert_eq!(lazy.marked_bytes, model.marked);
+            prop_assert_eq!(lazy.dropped_bytes, model.dropped);
+            // Nothing that was marked gets lost.
+            let refaulted = model.refaults.get(&Advice::FREE).copied().unwrap_or(0) * PAGE;
+            prop_assert_eq!(
+                model.marked,
+                model.outstanding() + model.dropped + refaulted + model.rewritten
+            );
+            let of = s.totals();
+            for (kind, sum) in &model.sums {
+                let released = match kind {
+                    Kind::Free => of.advice.get(&Advice::FREE).and_then(|t| t.released),
+                    Kind::DontNeed => of.advice.get(&Advice::DONTNEED).and_then(|t| t.released),
+                    Kind::Munmap => of.unmap.munmap.released,
+                    Kind::MapFixed => of.unmap.map_fixed.released,
+                    Kind::Mremap => of.unmap.mremap.released,
+                };
+                prop_assert_eq!(released, sum.released(), "{:?}", kind);
+            }
+            prop_assert_eq!(of.advice.get(&Advice::PAGEOUT).and_then(|t| t.released), None);
         }
         let totals = s.totals();
         for class in C::ALL {

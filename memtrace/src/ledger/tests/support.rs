@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{
-    Access, Begin, Call, Event, Fault, Folios, Mapping, MappingKind, Mappings, Op,
+    Access, Begin, Call, Event, Fault, Folios, Fork, Mapping, MappingKind, Mappings, Measuring, Op,
+    Populated, Rollup, Sample, Taken,
 };
-use crate::ledger::totals::{FaultClass, ReleaseTotals, Totals};
+use crate::ledger::lazy::Lazy;
+use crate::ledger::totals::{Basis, FaultClass, ReleaseTotals, Released, Totals};
 use crate::ledger::{Classified, Ledger};
 
 pub const PAGE: u64 = 4096;
 /// Where the tests map.
 pub const BASE: u64 = 0x7000_0000_0000;
 pub const PID: u32 = 10;
+/// What [`Scene::fork`] makes.
+pub const CHILD: u32 = 20;
 
 /// A ledger with one process, and the time.
 pub struct Scene {
@@ -52,11 +56,28 @@ impl Scene {
         scene
     }
 
+    /// The same, once its mappings were read: there are none.
+    pub fn known() -> Self {
+        let mut scene = Self::new();
+        scene.apply(Event::Mappings(Mappings {
+            at_ns: 0,
+            pid: PID,
+            fresh: true,
+            heap_end: None,
+            list: Vec::new(),
+        }));
+        scene
+    }
+
     pub fn base_pages_only(&mut self, pid: u32) {
+        self.folios(pid, PAGE);
+    }
+
+    pub fn folios(&mut self, pid: u32, any_bytes: u64) {
         self.apply(Event::Folios(Folios {
             at_ns: self.now,
             pid,
-            any_bytes: PAGE,
+            any_bytes,
             advised_bytes: 2 << 20,
         }));
     }
@@ -143,6 +164,16 @@ impl Scene {
     }
 
     pub fn touch(&mut self, n: u64, access: Access, present: bool) -> Classified {
+        self.touch_by(n, access, present, false)
+    }
+
+    pub fn touch_by(
+        &mut self,
+        n: u64,
+        access: Access,
+        present: bool,
+        by_kernel: bool,
+    ) -> Classified {
         let at_ns = self.tick();
         let (pid, tid) = (PID, self.tid);
         self.apply(Event::Fault(Fault {
@@ -152,9 +183,92 @@ impl Scene {
             addr: page(n),
             present,
             access,
-            by_kernel: false,
+            by_kernel,
         }))
         .expect("the process is known")
+    }
+
+    /// From here on the kernel's count tells the bytes.
+    pub fn measure(&mut self) {
+        let at_ns = self.tick();
+        self.apply(Event::Measuring(Measuring { at_ns, pid: PID }));
+    }
+
+    pub fn populated(&mut self, pages: u64, in_user_fault: bool) {
+        let at_ns = self.tick();
+        self.apply(Event::Populated(Populated {
+            at_ns,
+            pid: PID,
+            tid: self.tid,
+            bytes: pages * PAGE,
+            in_user_fault,
+        }));
+    }
+
+    /// A call by which, as the kernel counted, so many pages went.
+    pub fn done_measured(&mut self, op: Op, ret: Option<i64>, pages: u64) {
+        let mut call = self.call(op, 0);
+        let known = Arc::get_mut(&mut call).expect("nobody else has it");
+        known.ret = ret;
+        known.released_bytes = Some(pages * PAGE);
+        self.enter(&call);
+        self.leave(&call);
+    }
+
+    pub fn fork(&mut self) {
+        let at_ns = self.tick();
+        self.apply(Event::Fork(Fork {
+            at_ns,
+            parent_pid: PID,
+            pid: CHILD,
+            shares_vm: false,
+            followed: true,
+        }));
+    }
+
+    /// A look at smaps_rollup that showed so many pages lazily free.
+    pub fn look(&mut self, pid: u32, lazy_pages: u64) {
+        let at_ns = self.tick();
+        self.apply(Event::Sample(Sample {
+            at_ns,
+            pid,
+            rss_bytes: 100 * PAGE,
+            virtual_bytes: None,
+            rollup: Some(Rollup {
+                at_ns,
+                rss_bytes: 100 * PAGE,
+                anonymous_bytes: 100 * PAGE,
+                lazyfree_bytes: lazy_pages * PAGE,
+                ..Rollup::default()
+            }),
+            cgroup: None,
+        }));
+    }
+
+    /// The kernel has taken so many lazily free pages by now.
+    pub fn taken(&mut self, pages: u64) {
+        let at_ns = self.tick();
+        self.apply(Event::Taken(Taken {
+            at_ns,
+            pid: PID,
+            dropped_bytes: pages * PAGE,
+            ..Taken::default()
+        }));
+    }
+
+    pub fn lazy(&self) -> Lazy {
+        self.ledger.mms()[0].lazy()
+    }
+
+    /// Marked, dropped and outstanding, in pages.
+    pub fn lazy_pages(&self) -> (u64, u64, u64) {
+        let lazy = self.lazy();
+        let pages = |bytes: u64| bytes / PAGE;
+        (
+            pages(lazy.marked_bytes),
+            pages(lazy.dropped_bytes),
+            pages(lazy.outstanding_bytes),
+        )
     }
 
     /// Writes that find each page not present.
@@ -182,6 +296,32 @@ impl Scene {
             .get(&advice)
             .cloned()
             .unwrap_or_default()
+    }
+}
+
+/// So many pages released, known that way.
+pub fn released(pages: u64, basis: Basis) -> Option<Released> {
+    Some(Released {
+        bytes: pages * PAGE,
+        basis,
+    })
+}
+
+/// mremap; pages from `from` to `to`.
+pub fn mremap(from: (u64, u64), to: (u64, u64), flags: u32) -> Op {
+    Op::Mremap {
+        addr: page(from.0),
+        old_len: from.1 * PAGE,
+        new_len: to.1 * PAGE,
+        flags,
+        new_addr: page(to.0),
+    }
+}
+
+pub fn munmap(first: u64, pages: u64) -> Op {
+    Op::Munmap {
+        addr: page(first),
+        len: pages * PAGE,
     }
 }
 
