@@ -163,8 +163,8 @@ fn a_file_that_may_not_be_executed_gives_126() {
 #[test]
 fn signals_that_come_at_the_stop_reach_the_command() {
     let mut launch = Launch::prepare(&words(&["sleep", "100"]), None).unwrap();
-    launch.exec(|pid| kill(pid, libc::SIGINT)).unwrap();
-    assert_eq!(exit_code(end(&mut launch)), 128 + libc::SIGINT as u8);
+    launch.exec(|pid| kill(pid, libc::SIGTERM)).unwrap();
+    assert_eq!(exit_code(end(&mut launch)), 128 + libc::SIGTERM as u8);
 }
 
 #[test]
