@@ -3,21 +3,23 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::advice::Advice;
 use super::applied::{self, Applied, page_range};
 use super::classify::{Classified, classify};
-use super::event::{Call, Fault, Folios, Mapping, Mappings, Op, Populated, Sample, Taken};
+use super::event::{Call, Fault, Folios, Mapping, Mappings, Op};
 use super::lazy::{self, Lazy};
-use super::pages::{Page, Release, Source};
+use super::pages::{Release, Source};
 use super::space::{FolioBytes, Lifted, Space, Vma};
 use super::states::Found;
-use super::totals::{Basis, FaultClass, ReleaseTotals, Released, RssHistory, Totals, add};
+use super::totals::{Basis, FaultClass, ReleaseTotals, RssHistory, Totals, add};
 
 const MAP_FIXED: u32 = 0x10;
 /// Threads whose last fault is remembered.
 const MOST_THREADS: usize = 64 * 1024;
 
+mod advice;
+mod measured;
 mod remap;
+mod samples;
 
 /// A call that takes memory away and has not come back.
 #[derive(Clone, Debug)]
@@ -154,123 +156,6 @@ impl Mm {
             any: event.any_bytes,
             advised: event.advised_bytes,
         };
-    }
-
-    pub(super) fn sample(&mut self, sample: &Sample) {
-        let rss = &mut self.rss;
-        rss.start_bytes.get_or_insert(sample.rss_bytes);
-        // A look takes its time, and is told after samples that were taken meanwhile.
-        if rss.last_at_ns.is_none_or(|last| last <= sample.at_ns) {
-            rss.last_bytes = Some(sample.rss_bytes);
-            rss.last_at_ns = Some(sample.at_ns);
-        }
-        rss.peak_bytes = rss.peak_bytes.max(Some(sample.rss_bytes));
-        rss.trend.push(sample.at_ns, sample.rss_bytes);
-        rss.virtual_bytes = sample.virtual_bytes.or(rss.virtual_bytes);
-        if let Some(rollup) = sample.rollup {
-            let lazy = &mut self.lazy;
-            if rss.first_rollup.is_none() && lazy.last_marked_ns.is_none() {
-                // What a child inherited is in the sum already.
-                let before = rollup.lazyfree_bytes.saturating_sub(lazy.inherited_bytes);
-                lazy.found_before(before);
-            }
-            lazy.look(&rollup);
-            rss.first_rollup.get_or_insert(rollup);
-            rss.last_rollup = Some(rollup);
-            let effective = rollup.rss_bytes.saturating_sub(rollup.lazyfree_bytes);
-            rss.effective_trend.push(sample.at_ns, effective);
-            rss.rollups += 1;
-        }
-        if sample.cgroup.is_some() {
-            rss.cgroup.clone_from(&sample.cgroup);
-        }
-    }
-
-    /// The balance of MADV_FREE.
-    pub fn lazy(&self) -> Lazy {
-        Lazy {
-            outstanding_bytes: self.space.lazy_bytes(),
-            ..self.lazy
-        }
-    }
-
-    /// True unless it is certain that nothing of it is lazily free.
-    pub fn may_have_lazy(&self) -> bool {
-        let seen = match self.rss.lazyfree_bytes() {
-            Some(bytes) => bytes > 0,
-            // Before the trace nobody knows what was done to it.
-            None => self.lazy.before_bytes.is_none(),
-        };
-        seen || self.space.lazy_bytes() > 0 || self.lazy_unseen()
-    }
-
-    /// True if a look at smaps could tell something new of what is lazily free.
-    pub fn lazy_may_change(&self) -> bool {
-        self.rss.lazyfree_bytes().is_some_and(|bytes| bytes > 0) || self.lazy_unseen()
-    }
-
-    /// True where the last look, or the fresh start, showed nothing lazily free, and nothing was
-    /// marked since.
-    pub fn nothing_is_lazy(&self) -> bool {
-        let known = self.rss.last_rollup.is_some() || self.lazy.before_bytes == Some(0);
-        known && !self.lazy_may_change()
-    }
-
-    /// True if something was marked since the last look, or nobody ever looked.
-    pub fn lazy_unseen(&self) -> bool {
-        let looked_ns = self.rss.last_rollup.map(|rollup| rollup.at_ns);
-        match (self.lazy.last_marked_ns, looked_ns) {
-            (Some(marked), Some(looked)) => marked >= looked,
-            (Some(_), None) => true,
-            (None, _) => self.lazy.inherited_bytes > 0 && looked_ns.is_none(),
-        }
-    }
-
-    /// Since when something may have been lazily free: from the start, where it was before.
-    pub fn lazy_since_ns(&self) -> Option<u64> {
-        let before = self.lazy.before_bytes != Some(0) || self.lazy.inherited_bytes > 0;
-        if before {
-            return Some(self.start_ns);
-        }
-        self.lazy.since_ns
-    }
-
-    pub(super) fn taken(&mut self, taken: &Taken) {
-        // Of an image before this one, whose end was not known yet.
-        if taken.begun_ns >= self.start_ns {
-            self.lazy.taken = Some(*taken);
-        }
-    }
-
-    /// Begins to take bytes from the kernel's count.
-    pub(super) fn measure(&mut self) {
-        self.measured.get_or_insert_default();
-        self.totals.unfaulted_bytes.get_or_insert(0);
-    }
-
-    /// Adds what a fault brought, or notes that it came without one.
-    pub(super) fn populated(&mut self, event: &Populated) {
-        let Some(faults) = &mut self.measured else {
-            return;
-        };
-        let fault = faults
-            .get_mut(&event.tid)
-            .filter(|fault| event.in_user_fault != fault.by_kernel);
-        let Some(fault) = fault else {
-            add(self.totals.unfaulted_bytes.get_or_insert(0), event.bytes);
-            return;
-        };
-        let last = *fault;
-        // What else a system call brings afterwards is no fault's.
-        if fault.by_kernel {
-            faults.remove(&event.tid);
-        }
-        if last.copied {
-            return;
-        }
-        let class = self.totals.faults.class_mut(last.class);
-        add(&mut class.bytes, event.bytes);
-        self.refaulted(last.release, event.bytes);
     }
 
     pub(super) fn fault(&mut self, fault: &Fault) -> Classified {
@@ -479,131 +364,6 @@ impl Mm {
             Op::Unseen { .. } if !self.mappings_known => {}
             Op::Unseen { .. } => self.totals.unseen_calls += 1,
             _ => {}
-        }
-    }
-
-    /// What a call released that drops pages at once: counted by the kernel, or what is known of
-    /// the pages; None where the mappings are not known.
-    pub(super) fn released(&self, call: &Call, found: Found) -> Option<Released> {
-        self.counted(call)
-            .or_else(|| self.mappings_known.then(|| lazy::dropped(found)))
-    }
-
-    /// What a call released, as the kernel counted it; None where nobody asked it to.
-    pub(super) fn counted(&self, call: &Call) -> Option<Released> {
-        let bytes = call.released_bytes.filter(|_| self.measured.is_some())?;
-        Some(Released {
-            bytes,
-            basis: Basis::Measured,
-        })
-    }
-
-    /// A call was applied to `range` in part or not at all, and nothing tells which; says what
-    /// it may have taken.
-    pub(super) fn lose(&mut self, range: Range<u64>) -> Found {
-        let found = self.space.make_unknown(range);
-        self.lazy.drop(found);
-        found
-    }
-
-    /// Maps `range` anew. Whoever ended what was there was not seen to.
-    pub(super) fn map_anew(&mut self, range: Range<u64>, vma: Vma) {
-        let found = self.space.map(range, vma);
-        self.lazy.drop(found);
-    }
-
-    fn count_advice(&mut self, advice: Advice, applied: &Applied, first_range: bool) {
-        let totals = self.totals.of_advice(advice);
-        count_call(totals, applied, first_range);
-    }
-
-    fn give_back(&mut self, call: &Call, advice: Advice, applied: Applied, first_range: bool) {
-        if advice.give_back().is_none() {
-            return;
-        }
-        self.count_advice(advice, &applied, first_range);
-        let source = Source::Advice(advice);
-        let release = Release {
-            source,
-            at_ns: call.enter_ns,
-            inherited: false,
-        };
-        // A call that did nothing released nothing, whatever is known of the mappings.
-        let known = self.mappings_known || applied.ranges.is_empty();
-        let mut found = Found::default();
-        for range in &applied.ranges {
-            found += self.space.release(range.clone(), release);
-        }
-        let mut ranges = applied.ranges;
-        let released = if advice == Advice::FREE {
-            // What this call marked is in the sum already.
-            if self.space.lazy_bytes() == found.populated + found.perhaps {
-                self.lazy.since_ns = None;
-            }
-            self.lazy.mark(found, call.enter_ns, call.exit_ns);
-            known.then(|| lazy::marked(found))
-        } else if source.is_zap() {
-            self.lazy.drop(found);
-            self.counted(call)
-                .or_else(|| known.then(|| lazy::dropped(found)))
-        } else {
-            // Offered to the kernel; what it takes is not known by the call.
-            None
-        };
-        // What went of an unknown part is not known either, unless the kernel counted it.
-        let released = match applied.unknown {
-            Some(_) if source.is_zap() => self.counted(call),
-            Some(_) => None,
-            None => released,
-        };
-        self.totals.of_advice(advice).count_released(released);
-        if let Some(unknown) = applied.unknown {
-            self.lose(unknown.clone());
-            ranges.push(unknown);
-        }
-        self.fly(call, ranges, Some(source), None);
-    }
-
-    /// Advice that gives nothing back but changes what later faults mean.
-    fn advise(&mut self, advice: Advice, applied: &Applied) {
-        let populates = matches!(
-            advice,
-            Advice::POPULATE_READ | Advice::POPULATE_WRITE | Advice::COLLAPSE
-        );
-        if let Some(unknown) = &applied.unknown
-            && populates
-        {
-            self.space.perhaps_filled(unknown.clone());
-        }
-        for range in applied.ranges.iter().cloned() {
-            match advice {
-                Advice::HUGEPAGE => self
-                    .space
-                    .change_vmas(range, |vma| vma.mapping.huge_advised = true),
-                Advice::NOHUGEPAGE => self
-                    .space
-                    .change_vmas(range, |vma| vma.mapping.huge_advised = false),
-                Advice::DONTFORK => self.space.change_vmas(range, |vma| vma.dont_fork = true),
-                Advice::DOFORK => self.space.change_vmas(range, |vma| vma.dont_fork = false),
-                Advice::WIPEONFORK => self.space.change_vmas(range, |vma| vma.wipe_on_fork = true),
-                Advice::KEEPONFORK => self
-                    .space
-                    .change_vmas(range, |vma| vma.wipe_on_fork = false),
-                // They populate without a fault (mm/gup.c:faultin_page_range), with the zero page
-                // where nothing is read.
-                Advice::POPULATE_READ => self.space.read_in(range),
-                Advice::POPULATE_WRITE => self.space.set_mapped(range, Page::POPULATED),
-                // Only whole aligned huge pages are collapsed (mm/khugepaged.c:madvise_collapse).
-                Advice::COLLAPSE => {
-                    let huge = 2 << 20;
-                    let start = range.start.next_multiple_of(huge);
-                    let end = range.end - range.end % huge;
-                    if start < end {
-                        self.space.set_mapped(start..end, Page::POPULATED);
-                    }
-                }
-                _ => {}
-            }
         }
     }
 

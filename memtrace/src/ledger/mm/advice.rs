@@ -1,0 +1,146 @@
+//! The calls that advise: what they give back, what they release, and what else they change.
+
+use std::ops::Range;
+
+use super::super::advice::Advice;
+use super::super::applied::Applied;
+use super::super::event::Call;
+use super::super::lazy;
+use super::super::pages::{Page, Release, Source};
+use super::super::space::Vma;
+use super::super::states::Found;
+use super::super::totals::{Basis, Released};
+use super::{Mm, count_call};
+
+impl Mm {
+    /// What a call released that drops pages at once: counted by the kernel, or what is known of
+    /// the pages; None where the mappings are not known.
+    pub(super) fn released(&self, call: &Call, found: Found) -> Option<Released> {
+        self.counted(call)
+            .or_else(|| self.mappings_known.then(|| lazy::dropped(found)))
+    }
+
+    /// What a call released, as the kernel counted it; None where nobody asked it to.
+    pub(super) fn counted(&self, call: &Call) -> Option<Released> {
+        let bytes = call.released_bytes.filter(|_| self.measured.is_some())?;
+        Some(Released {
+            bytes,
+            basis: Basis::Measured,
+        })
+    }
+
+    /// A call was applied to `range` in part or not at all, and nothing tells which; says what
+    /// it may have taken.
+    pub(super) fn lose(&mut self, range: Range<u64>) -> Found {
+        let found = self.space.make_unknown(range);
+        self.lazy.drop(found);
+        found
+    }
+
+    /// Maps `range` anew. Whoever ended what was there was not seen to.
+    pub(super) fn map_anew(&mut self, range: Range<u64>, vma: Vma) {
+        let found = self.space.map(range, vma);
+        self.lazy.drop(found);
+    }
+
+    pub(super) fn count_advice(&mut self, advice: Advice, applied: &Applied, first_range: bool) {
+        let totals = self.totals.of_advice(advice);
+        count_call(totals, applied, first_range);
+    }
+
+    pub(super) fn give_back(
+        &mut self,
+        call: &Call,
+        advice: Advice,
+        applied: Applied,
+        first_range: bool,
+    ) {
+        if advice.give_back().is_none() {
+            return;
+        }
+        self.count_advice(advice, &applied, first_range);
+        let source = Source::Advice(advice);
+        let release = Release {
+            source,
+            at_ns: call.enter_ns,
+            inherited: false,
+        };
+        // A call that did nothing released nothing, whatever is known of the mappings.
+        let known = self.mappings_known || applied.ranges.is_empty();
+        let mut found = Found::default();
+        for range in &applied.ranges {
+            found += self.space.release(range.clone(), release);
+        }
+        let mut ranges = applied.ranges;
+        let released = if advice == Advice::FREE {
+            // What this call marked is in the sum already.
+            if self.space.lazy_bytes() == found.populated + found.perhaps {
+                self.lazy.since_ns = None;
+            }
+            self.lazy.mark(found, call.enter_ns, call.exit_ns);
+            known.then(|| lazy::marked(found))
+        } else if source.is_zap() {
+            self.lazy.drop(found);
+            self.counted(call)
+                .or_else(|| known.then(|| lazy::dropped(found)))
+        } else {
+            // Offered to the kernel; what it takes is not known by the call.
+            None
+        };
+        // What went of an unknown part is not known either, unless the kernel counted it.
+        let released = match applied.unknown {
+            Some(_) if source.is_zap() => self.counted(call),
+            Some(_) => None,
+            None => released,
+        };
+        self.totals.of_advice(advice).count_released(released);
+        if let Some(unknown) = applied.unknown {
+            self.lose(unknown.clone());
+            ranges.push(unknown);
+        }
+        self.fly(call, ranges, Some(source), None);
+    }
+
+    /// Advice that gives nothing back but changes what later faults mean.
+    pub(super) fn advise(&mut self, advice: Advice, applied: &Applied) {
+        let populates = matches!(
+            advice,
+            Advice::POPULATE_READ | Advice::POPULATE_WRITE | Advice::COLLAPSE
+        );
+        if let Some(unknown) = &applied.unknown
+            && populates
+        {
+            self.space.perhaps_filled(unknown.clone());
+        }
+        for range in applied.ranges.iter().cloned() {
+            match advice {
+                Advice::HUGEPAGE => self
+                    .space
+                    .change_vmas(range, |vma| vma.mapping.huge_advised = true),
+                Advice::NOHUGEPAGE => self
+                    .space
+                    .change_vmas(range, |vma| vma.mapping.huge_advised = false),
+                Advice::DONTFORK => self.space.change_vmas(range, |vma| vma.dont_fork = true),
+                Advice::DOFORK => self.space.change_vmas(range, |vma| vma.dont_fork = false),
+                Advice::WIPEONFORK => self.space.change_vmas(range, |vma| vma.wipe_on_fork = true),
+                Advice::KEEPONFORK => self
+                    .space
+                    .change_vmas(range, |vma| vma.wipe_on_fork = false),
+                // They populate without a fault (mm/gup.c:faultin_page_range), with the zero page
+                // where nothing is read.
+                Advice::POPULATE_READ => self.space.read_in(range),
+                Advice::POPULATE_WRITE => self.space.set_mapped(range, Page::POPULATED),
+                // Only whole aligned huge pages are collapsed (mm/khugepaged.c:madvise_collapse).
+                Advice::COLLAPSE => {
+                    let huge = 2 << 20;
+                    let start = range.start.next_multiple_of(huge);
+                    let end = range.end - range.end % huge;
+                    if start < end {
+                        self.space.set_mapped(start..end, Page::POPULATED);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What the tracker looks at by itself: samples, the count of what the kernel takes, runtimes, and who lives.
+
+use super::super::sampler::{Reply, Who};
+use super::Tracker;
+use crate::attach::Attached;
+use crate::clock;
+use crate::ledger::event::{Event, Exit, Sample};
+use crate::proc;
+use crate::units::{Bytes, Nanos, counted};
+
+impl Tracker {
+    /// Reads the RSS of one process. It shows as 0 where the first thread has ended and others
+    /// live on, which means no more than that it is not known.
+    pub fn sample(&mut self, pid: u32) {
+        if let Ok(sizes) = proc::rss::read(pid)
+            && sizes.resident_bytes > 0
+        {
+            self.order.push(Event::Sample(Sample {
+                at_ns: clock::now_ns(),
+                pid,
+                rss_bytes: sizes.resident_bytes,
+                virtual_bytes: Some(sizes.virtual_bytes),
+                rollup: None,
+                cgroup: None,
+            }));
+        }
+    }
+
+    /// Asks for a first look at what is lazily free in a process.
+    pub fn look_first(&mut self, pid: u32) {
+        self.sampler.want_now(self.who(pid));
+    }
+
+    /// With `--exact-bytes`: counts from here on.
+    pub fn count_exactly(&mut self, pid: u32, kernel: &mut Attached) {
+        if !self.reclaim.is_exact() {
+            return;
+        }
+        for event in self.reclaim.begin(pid, clock::now_ns(), kernel) {
+            self.order.push(event);
+        }
+    }
+
+    /// Takes a look's answer in.
+    pub fn looked(&mut self, reply: Reply, kernel: &Attached) {
+        if let Some(sample) = reply.sample {
+            if self.verbose
+                && let Some(rollup) = &sample.rollup
+            {
+                eprintln!(
+                    "memtrace: a look at smaps_rollup of {} took {} of CPU time: {} of {} RSS lazily free",
+                    sample.pid,
+                    Nanos(rollup.cost_ns),
+                    Bytes(rollup.lazyfree_bytes),
+                    Bytes(rollup.rss_bytes),
+                );
+            }
+            self.sampled(sample, kernel);
+        }
+    }
+
+    /// A look, and what the kernel took by then: together they tell what was written again.
+    pub(super) fn sampled(&mut self, sample: Sample, kernel: &Attached) {
+        if let Some(taken) = self.reclaim.taken(sample.pid, sample.at_ns, kernel) {
+            self.order.push(taken);
+        }
+        self.order.push(Event::Sample(sample));
+    }
+
+    /// The last looks, while the processes still live.
+    pub async fn look_last(&mut self, kernel: &Attached) {
+        let all: Vec<(Who, u64)> = self
+            .owners()
+            .into_iter()
+            .map(|pid| (self.who(pid), proc::rss::rss_bytes(pid).unwrap_or(0)))
+            .collect();
+        let (samples, left_out) = self.sampler.last(&all).await;
+        for sample in samples {
+            self.sampled(sample, kernel);
+        }
+        if left_out > 0 {
+            self.notes.push(format!(
+                "{} not looked at once more at the end, which would take too long: the last sample stands",
+                counted(left_out, "process")
+            ));
+        }
+    }
+
+    pub(super) fn who(&self, pid: u32) -> Who {
+        Who {
+            pid,
+            start_ticks: self.born.get(&pid).copied(),
+        }
+    }
+
+    /// The processes that live and have an address space of their own.
+    pub(super) fn owners(&self) -> Vec<u32> {
+        let mut pids = self.ledger.live_pids();
+        // Whoever borrows an address space (vfork) may have left it by now, and events lag.
+        pids.retain(|pid| self.ledger.mm_of(*pid).is_some_and(|mm| mm.pid == *pid));
+        pids
+    }
+
+    /// What must be known of an address space before it goes.
+    pub(super) fn before(&mut self, event: &Event, kernel: &mut Attached) {
+        let (pid, at_ns) = match event {
+            Event::Exec(exec) => (exec.pid, exec.at_ns),
+            Event::Exit(exit) => (exit.pid, exit.at_ns),
+            _ => return,
+        };
+        // A vfork child works on its parent's image, which goes on.
+        if let Some(mm) = self.ledger.mm_of(pid).filter(|mm| mm.pid == pid) {
+            self.recognise.image_ends((mm.pid, mm.image), at_ns);
+        }
+        self.looked_for.remove(&pid);
+        if let Some(taken) = self.reclaim.image_ends(pid, at_ns, kernel) {
+            self.ledger.apply(&taken);
+        }
+    }
+
+    /// Looks at a new address space; with `--exact-bytes` it is counted from its first moment that
+    /// we know of.
+    pub(super) fn after(&mut self, event: &Event, kernel: &mut Attached) {
+        let pid = match event {
+            Event::Exec(exec) if exec.followed => {
+                if let Some(mm) = self.ledger.mm_of(exec.pid) {
+                    self.recognise.ask((mm.pid, mm.image));
+                }
+                exec.pid
+            }
+            Event::Fork(fork) if fork.followed && !fork.shares_vm => {
+                if let Some(parent) = self.ledger.mm_of(fork.parent_pid) {
+                    let parent = (parent.pid, parent.image);
+                    self.recognise.inherit(parent, (fork.pid, 0));
+                }
+                fork.pid
+            }
+            _ => return,
+        };
+        if self.reclaim.is_exact()
+            && let Some(mm) = self.ledger.mm_of(pid)
+        {
+            for event in self.reclaim.look_after(pid, mm, kernel) {
+                self.order.push(event);
+            }
+        }
+    }
+
+    /// Sees to it that what the kernel takes is counted where something is lazily free, and that
+    /// what was just marked is looked at.
+    pub(super) fn look_after_lazy(&mut self, kernel: &mut Attached) {
+        for pid in self.owners() {
+            let Some(mm) = self.ledger.mm_of(pid) else {
+                continue;
+            };
+            for event in self.reclaim.look_after(pid, mm, kernel) {
+                self.order.push(event);
+            }
+            if mm.lazy_unseen() {
+                let marked_ns = mm.lazy().last_marked_ns.unwrap_or(mm.start_ns);
+                if self.looked_for.insert(pid, marked_ns) != Some(marked_ns) {
+                    self.sampler.want_soon(self.who(pid));
+                }
+            }
+        }
+    }
+
+    /// Reads the RSS of every process that lives, and what folios it may get.
+    pub fn sample_rss(&mut self) {
+        for pid in self.owners() {
+            // In their place among the events: after an exec, what is read is the new image's.
+            self.sample(pid);
+            if let Some(event) = self.enrich.folios(pid) {
+                self.order.push(event);
+            }
+        }
+    }
+
+    /// Processes whose end the kernel side could not tell us.
+    pub(super) fn note_the_dead(&mut self) {
+        for pid in self.ledger.live_pids() {
+            let (dead, start_ticks) = match proc::stat::read(pid) {
+                Ok(stat) => (stat.is_dead(), Some(stat.start_ticks)),
+                Err(error) => (proc::is_gone(&error), None),
+            };
+            let reused = match (self.born.get(&pid), start_ticks) {
+                (Some(born), Some(now)) => *born != now,
+                _ => false,
+            };
+            if dead || reused {
+                // Its own record, if there is one, is in the ring already and comes first.
+                self.order.push(Event::Exit(Exit {
+                    at_ns: clock::now_ns(),
+                    pid,
+                    status: None,
+                }));
+            }
+        }
+    }
+}
