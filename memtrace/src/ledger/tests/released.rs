@@ -1,7 +1,5 @@
 //! How many bytes each kind of call released, and how surely that is known.
 
-use std::time::{Duration, Instant};
-
 use super::support::*;
 use crate::ledger::advice::Advice as A;
 use crate::ledger::event::{Access, Mapping, MappingKind, Op};
@@ -252,11 +250,11 @@ fn device_memory_from_before_is_counted_as_a_bound_too() {
 }
 
 #[test]
-fn a_huge_hole_releases_nothing_and_costs_nothing() {
+fn a_huge_hole_releases_nothing() {
+    // Page by page this would take days.
     let mut s = Scene::known();
     s.map(0, 4);
     s.write(0, 4);
-    let begun = Instant::now();
     for _ in 0..1000 {
         // 64 TiB of nothing, and then as much that is mapped and untouched.
         let op = Op::Munmap {
@@ -270,7 +268,6 @@ fn a_huge_hole_releases_nothing_and_costs_nothing() {
         s.advise(A::DONTNEED, 16, 16 << 30);
         s.advise(A::FREE, 16, 16 << 30);
     }
-    assert!(begun.elapsed() < Duration::from_secs(2));
     let munmap = &s.totals().unmap.munmap;
     assert_eq!(munmap.released, released(0, Basis::Derived));
     assert_eq!(s.advice(A::DONTNEED).released, released(0, Basis::Derived));
