@@ -43,9 +43,9 @@ impl fmt::Display for ResolveError {
             Self::Ended(pid) => write!(f, "process {pid} has ended (its parent has not reaped it)"),
             Self::KernelThread(pid) => write!(
                 f,
-                "{pid} is a kernel thread, which has no memory of its own to trace"
+                "{pid} is a kernel thread, which has no memory of its own"
             ),
-            Self::Itself(pid) => write!(f, "{pid} is memtrace itself, which it does not trace"),
+            Self::Itself(pid) => write!(f, "{pid} is memtrace itself, which it leaves alone"),
             Self::Io(pid, error) => write!(f, "process {pid} cannot be read: {error}"),
         }
     }
