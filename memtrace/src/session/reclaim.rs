@@ -166,13 +166,27 @@ impl Reclaim {
     /// The image of a process ends here: what was counted for it.
     pub fn image_ends(&mut self, pid: u32, at_ns: u64, kernel: &mut Attached) -> Option<Event> {
         self.failed.remove(&pid);
-        // Where it was looked up too late, this is the next image already.
-        let event = match self.counted.get(&pid) {
-            Some(counted) if counted.begun_ns <= at_ns => self.end(pid, at_ns, kernel),
-            _ => None,
-        };
-        self.sums.remove(&pid);
-        event
+        match self.counted.get(&pid) {
+            // It was looked up too late: this is the next image already, which may have lost
+            // something before it was counted, and has nothing to do with earlier counts.
+            Some(counted) if counted.begun_ns > at_ns => {
+                let sum = self.sums.entry(pid).or_default();
+                *sum = Taken {
+                    uncounted_bytes: sum.uncounted_bytes,
+                    ..Taken::default()
+                };
+                None
+            }
+            Some(_) => {
+                let event = self.end(pid, at_ns, kernel);
+                self.sums.remove(&pid);
+                event
+            }
+            None => {
+                self.sums.remove(&pid);
+                None
+            }
+        }
     }
 
     /// Everything that is counted, one event a process.
