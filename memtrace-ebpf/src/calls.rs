@@ -82,6 +82,8 @@ fn enter<const ARGS: usize>(ctx: &TracePointContext, call: u16) -> u32 {
             NOT_MEASURED
         },
     };
+    // After the stamp, and before the call does anything.
+    next_epoch();
     if PENDING.get_ptr(task.tid).is_some()
         && let Some(counters) = counters()
     {
@@ -180,12 +182,13 @@ pub fn abandon(task: Task, exit_ns: u64) {
     let _ = PENDING.remove(task.tid);
 }
 
-/// Counts one more ended call and says how many ended before it.
+/// Ends the epoch and returns it: what faults from here on comes after the event whose stamp has
+/// just been taken.
 #[inline(always)]
 pub fn next_epoch() -> u64 {
     let Some(control) = control() else { return 0 };
     // SAFETY: the pointer comes from the map and its value lives as long as the program. Read and
-    // add are two steps: two calls that end at once may carry one number, never a later one.
+    // add are two steps: two events at once may carry one number, never a later one.
     unsafe {
         let epoch = &raw mut (*control).epoch;
         let before = core::ptr::read_volatile(epoch);

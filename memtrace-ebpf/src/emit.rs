@@ -1,11 +1,14 @@
 //! Reserve, fill, submit, or count the drop: the only way into the ring buffer.
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use memtrace_ebpf::Counters;
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::bpf_get_smp_processor_id,
+};
+use memtrace_ebpf::{Counters, PerCpu};
 
 use crate::{
     atomic,
-    maps::{COUNTERS, RING},
+    maps::{CPU, RING},
 };
 
 /// The classes that are counted apart.
@@ -49,11 +52,18 @@ pub fn send<T: 'static>(class: Class, record: T) {
     slot.submit(u64::from(wakeup));
 }
 
+/// What this CPU has.
+#[inline(always)]
+pub fn this_cpu() -> Option<*mut PerCpu> {
+    // SAFETY: the helper has no preconditions.
+    CPU.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+}
+
 /// This CPU's counters.
 #[inline(always)]
 pub fn counters() -> Option<&'static Counters> {
-    // SAFETY: the element is this CPU's, lives as long as the program, and is changed by `count` only.
-    COUNTERS.get_ptr(0).map(|counters| unsafe { &*counters })
+    // SAFETY: the element lives as long as the program, and its counters are changed by `count` only.
+    this_cpu().map(|cpu| unsafe { &(*cpu).counters })
 }
 
 /// Adds one. Atomic, because another program can interrupt this one on the same CPU.

@@ -2,16 +2,12 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, raw_tracepoint, tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
-use memtrace_ebpf::{FaultHead, OneFault, fault_bits, kind};
+use memtrace_ebpf::fault_bits;
 
-use crate::{
-    emit::{Class, send},
-    filter::{control, traced},
-};
+use crate::{batch, filter::traced};
 
 // exceptions:page_fault_user and page_fault_kernel pass (address, regs, error_code):
 // arch/x86/mm/fault.c:trace_page_fault_entries.
@@ -70,22 +66,7 @@ fn fault(address: u64, error_code: u64) -> i32 {
     if (address as i64) < 0 {
         return 0;
     }
-    let epoch = match control() {
-        // SAFETY: the pointer comes from the map and its value lives as long as the program.
-        Some(control) => unsafe { core::ptr::read_volatile(&raw const (*control).epoch) },
-        None => return 0,
-    };
-    send(
-        Class::Fault,
-        OneFault {
-            fault: FaultHead {
-                head: task.head(kind::FAULTS, 0, 1),
-                epoch,
-                // SAFETY: the helper has no preconditions.
-                time_ns: unsafe { bpf_ktime_get_ns() },
-            },
-            entry: (address & !fault_bits::MASK) | (error_code & fault_bits::MASK),
-        },
-    );
+    let entry = (address & !fault_bits::MASK) | (error_code & fault_bits::MASK);
+    batch::add(task, entry);
     0
 }

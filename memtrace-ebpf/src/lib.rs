@@ -5,7 +5,7 @@
 //! and treats what it does not know as an error.
 #![cfg_attr(target_arch = "bpf", no_std)]
 
-use core::mem::{align_of, size_of};
+use core::mem::{align_of, offset_of, size_of};
 
 /// What follows a [`Head`].
 pub mod kind {
@@ -93,7 +93,8 @@ pub struct Head {
     pub tid: u32,
 }
 
-/// Faults of one thread, in order, all within one epoch.
+/// Faults of one thread, in order: all within one epoch, so that no call and no lifecycle event
+/// of any traced process lies between them, and all within one tick of the kernel's timer.
 ///
 /// `count` entries of 8 bytes follow: the page's address, with the low bits of the
 /// x86 error code in the place of the page offset ([`fault_bits`]).
@@ -101,13 +102,20 @@ pub struct Head {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultHead {
     pub head: Head,
-    /// How many address-space calls of traced processes had ended before the first of these faults.
+    /// [`Control::epoch`] at the first of these faults.
     pub epoch: u64,
     /// CLOCK_MONOTONIC at the first fault.
     pub time_ns: u64,
+    /// The CPU whose batch it is; [`NO_BATCH`] for a fault that was sent alone.
+    pub cpu: u32,
+    /// Which of that CPU's batches; wraps.
+    pub serial: u32,
 }
 
-/// The fault record as sent today: one fault each.
+/// In [`FaultHead::cpu`]: not from a batch.
+pub const NO_BATCH: u32 = u32::MAX;
+
+/// A fault that was sent alone, with a stamp of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OneFault {
@@ -127,6 +135,41 @@ pub mod fault_bits {
     pub const MASK: u64 = 0xfff;
 }
 
+/// Entries of a batch.
+pub const BATCH: usize = 128;
+
+/// What one CPU gathers before it is sent. Only that CPU writes it; userspace reads it as well,
+/// and takes what is in it before it is sent.
+///
+/// Within one `fault.serial` entries are only added, `fault.head.count` last. It is 0 from before
+/// `serial` changes until the first new entry is in place: whoever reads the same serial before
+/// and after has read what belongs together.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Faults that went through here.
+    pub seen: u64,
+    /// Of these, the ones whose batch the ring had no room for.
+    pub lost: u64,
+    /// Non-zero while a program writes here: one that interrupts it sends its fault alone.
+    pub busy: u64,
+    /// The kernel's jiffies at the first fault.
+    pub jiffies: u64,
+    pub fault: FaultHead,
+    pub entries: [u64; BATCH],
+}
+
+/// Everything of one CPU, in memory that userspace has mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerCpu {
+    pub counters: Counters,
+    /// So that what each fault writes begins a cache line, and each CPU does too.
+    pub pad: [u64; 5],
+    pub batch: Batch,
+    pub end_pad: [u64; 7],
+}
+
 /// One call, or one range of a `process_madvise`, joined from its enter and its exit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +179,7 @@ pub struct CallRecord {
     pub enter_ns: u64,
     /// CLOCK_MONOTONIC at exit; with [`call_flag::NO_EXIT`], at the thread's end.
     pub exit_ns: u64,
-    /// As in [`FaultHead`], at exit.
+    /// [`Control::epoch`] at exit.
     pub epoch: u64,
     /// What the call returned; a negative errno on failure.
     pub ret: i64,
@@ -219,6 +262,7 @@ pub struct MmShared {
 }
 
 /// Per-CPU totals, kept apart from the stream: for each class, seen must equal delivered + lost.
+/// Of faults these are the ones that were sent alone; the others are in [`Batch`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -248,7 +292,9 @@ pub struct Control {
     pub target_gone: u32,
     /// How many processes are in the map of targets beside the constant one.
     pub followed: u64,
-    /// Calls of traced processes that have ended.
+    /// Goes up when a call of a traced process enters and when it leaves, at each of its lifecycle
+    /// events, and when userspace looks at its mappings: each time after the event's own stamp was
+    /// taken. So all faults of one epoch lie on the same side of every such event.
     pub epoch: u64,
 }
 
@@ -288,8 +334,11 @@ pub const MAX_RANGES: u32 = 1024;
 
 const _: () = {
     assert!(size_of::<Head>() == 16);
-    assert!(size_of::<FaultHead>() == 32);
-    assert!(size_of::<OneFault>() == 40);
+    assert!(size_of::<FaultHead>() == 40);
+    assert!(size_of::<OneFault>() == 48);
+    // The entries lie right behind the head, as they do in a record.
+    assert!(offset_of!(Batch, entries) == offset_of!(Batch, fault) + size_of::<FaultHead>());
+    assert!(offset_of!(PerCpu, batch) == 128 && size_of::<PerCpu>() == 1280);
     assert!(size_of::<CallRecord>() == 104);
     assert!(size_of::<PopulatedRecord>() == 32);
     assert!(size_of::<LifeRecord>() == 56);

@@ -147,12 +147,14 @@ fn group_state() -> (u64, u64) {
 
 #[inline(always)]
 fn send_life(task: Task, event: u16, a: u64, b: u64) {
+    // SAFETY: the helper has no preconditions.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    calls::next_epoch();
     send(
         Class::Life,
         LifeRecord {
             head: task.head(kind::LIFE, event, 0),
-            // SAFETY: the helper has no preconditions.
-            time_ns: unsafe { bpf_ktime_get_ns() },
+            time_ns,
             a,
             b,
             comm: bpf_get_current_comm().unwrap_or_default(),

@@ -2,12 +2,12 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use memtrace_ebpf::{
-    Control, Counters, JOIN_ENTRIES, MM_ENTRIES, MmCpu, MmShared, Pending, TARGET_ENTRIES, mm_slot,
+    Control, JOIN_ENTRIES, MM_ENTRIES, MmCpu, MmShared, Pending, PerCpu, TARGET_ENTRIES, mm_slot,
 };
 
 /// The stream to userspace; the loader sets its size.
@@ -22,11 +22,14 @@ pub static PENDING: HashMap<u32, Pending> = HashMap::with_max_entries(JOIN_ENTRI
 #[map]
 pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(TARGET_ENTRIES, 0);
 
+/// Counters and batch of every CPU; the loader sets how many there are. Userspace has it mapped:
+/// looking costs it no system call, and the CPUs nothing.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+pub static CPU: Array<PerCpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// Mapped by userspace too, which adds to the epoch.
 #[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Address spaces whose resident pages are counted, by the address of their mm_struct. They take
 /// memory as they come: a thousand of them on every CPU would be much for what is mostly one.

@@ -7,10 +7,6 @@ pub struct Wire<T>(pub T);
 
 // SAFETY: each is repr(C), made of integers only, and has no padding that is not named: the
 // sizes are asserted where they are defined.
-unsafe impl aya::Pod for Wire<memtrace_ebpf::Control> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Wire<memtrace_ebpf::Counters> {}
-// SAFETY: as above.
 unsafe impl aya::Pod for Wire<memtrace_ebpf::Pending> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Wire<memtrace_ebpf::MmCpu> {}

@@ -1,8 +1,11 @@
-//! The live source: a thread that empties the ring into chunks and says up to which time they are complete.
+//! The live source: a thread that takes records from the ring, and faults from the batches that are not in it
+//! yet, into chunks, and says up to which time they are complete.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::thread::JoinHandle;
+
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
@@ -12,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::attach::RingEnds;
 use crate::clock;
 use crate::ledger::advice::Advice;
+use batches::Batches;
 
 /// A chunk is handed on when it has grown to this, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -36,6 +40,8 @@ pub struct Chunk {
     pub complete_ns: u64,
 }
 
+mod batches;
+
 /// The reader thread.
 pub struct Source {
     pub chunks: mpsc::Receiver<Chunk>,
@@ -56,6 +62,7 @@ impl Source {
         let stop_fd = stop.as_raw_fd();
         let poll = Poll::new(ends.ring.as_raw_fd(), stop_fd).context("cannot make an epoll")?;
         let mut reader = Reader {
+            batches: Batches::new(Arc::clone(&ends.cpus)),
             ends,
             to_consumer,
             ring_bytes: ring_bytes as usize,
@@ -94,6 +101,7 @@ impl Source {
 }
 
 struct Reader {
+    batches: Batches,
     ends: RingEnds,
     ring_bytes: usize,
     to_consumer: mpsc::Sender<Chunk>,
@@ -106,13 +114,16 @@ impl Reader {
         let mut sleep_ms = BUSY_MS;
         loop {
             let stopping = poll.wait(sleep_ms)?;
-            // In this order: a call that was not in flight when looked for is in the ring by now.
+            // In this order: a call that was not in flight when looked for is in the ring by now,
+            // and so is a batch that is not found in its place any more.
             let now_ns = clock::now_ns();
             let oldest_ns = self.oldest_pending_ns();
-            let records = self.drain();
+            let gathered = self.batches.peek(now_ns, &mut self.buffer);
+            let records = gathered + self.drain();
             if stopping {
                 // No program runs any more, and no more than one ring full can have been left.
                 // Nothing can come after this, and calls in flight will never be told of.
+                self.batches.settle();
                 self.complete_ns = u64::MAX;
                 let _ = self.hand_over();
                 return Ok(());
@@ -158,7 +169,7 @@ impl Reader {
             let Some(item) = self.ends.ring.next() else {
                 break;
             };
-            self.buffer.extend_from_slice(&item);
+            self.batches.take(&item, &mut self.buffer);
             records += 1;
             bytes += item.len() + RECORD_HEADER;
             drop(item);

@@ -2,13 +2,10 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use anyhow::Context as _;
 use aya::Ebpf;
-use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::Program;
-use memtrace_ebpf::Counters as PerCpu;
 
-use crate::pod::Wire;
+use super::cpus::Cpus;
 
 /// What the kernel side saw and what it could not deliver, by class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,40 +29,16 @@ pub struct Counts {
     pub missed: u64,
 }
 
-pub struct Counters(PerCpuArray<MapData, Wire<PerCpu>>);
-
-impl Counters {
-    pub fn new(map: Map) -> anyhow::Result<Self> {
-        Ok(Self(PerCpuArray::try_from(map)?))
-    }
-
-    /// The sum over the CPUs.
-    ///
-    /// # Errors
-    /// When the kernel does not let the map be read.
-    pub fn read(&self, ebpf: &Ebpf) -> anyhow::Result<Counts> {
-        let per_cpu = self
-            .0
-            .get(&0, 0)
-            .context("cannot read the kernel side's counters")?;
-        let mut sum = Counts {
+impl Counts {
+    /// The sum over the CPUs, and what the programs missed.
+    pub fn read(cpus: &Cpus, ebpf: &Ebpf) -> Self {
+        let mut sum = Self {
             missed: missed(ebpf),
-            ..Counts::default()
+            ..cpus.counts()
         };
-        for Wire(cpu) in per_cpu.iter() {
-            sum.faults_seen += cpu.faults_seen;
-            sum.faults_lost += cpu.faults_lost;
-            sum.calls_seen += cpu.calls_seen;
-            sum.calls_lost += cpu.calls_lost;
-            sum.lives_seen += cpu.lives_seen;
-            sum.lives_lost += cpu.lives_lost;
-            sum.populated_seen += cpu.populated_seen;
-            sum.populated_lost += cpu.populated_lost;
-            sum.join_overflow += cpu.join_overflow;
-            sum.calls_missed += cpu.calls_missed;
-            sum.targets_overflow += cpu.targets_overflow;
-        }
-        Ok(sum)
+        // What was taken from a batch before it was lost has come.
+        sum.faults_lost = sum.faults_lost.saturating_sub(cpus.rescued());
+        sum
     }
 }
 

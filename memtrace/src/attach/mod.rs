@@ -1,15 +1,19 @@
 //! Loads the eBPF object, attaches its programs and takes them off again: all that knows aya's programs.
 
+mod control;
 mod counters;
+mod cpus;
+mod mapped;
 mod programs;
 mod resident;
 
 use std::fmt;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use aya::maps::{Array, HashMap, MapData, RingBuf};
+use aya::maps::{HashMap, MapData, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
-use memtrace_ebpf::{Control, Pending, followed};
+use memtrace_ebpf::{Pending, followed};
 
 use crate::kernel::btf::Btf as KernelTypes;
 use crate::kernel::caps::Caps;
@@ -19,7 +23,9 @@ use crate::kernel::tracefs::with_tracefs;
 use crate::kernel::{Kernel, Version, memlock};
 use crate::pod::Wire;
 use crate::proc::namespace;
+use control::Control;
 pub use counters::Counts;
+pub use cpus::Cpus;
 pub use resident::{MmId, Tally};
 
 /// The committed object: `cargo xtask build-ebpf` makes it.
@@ -77,8 +83,8 @@ pub struct Attached {
     pub fault_source: FaultSource,
     /// Rungs that were tried before it, and why each failed.
     pub passed_over: Vec<(FaultSource, String)>,
-    control: Array<MapData, Wire<Control>>,
-    counters: counters::Counters,
+    control: Control,
+    cpus: Arc<Cpus>,
     resident: resident::Resident,
     stopped: bool,
 }
@@ -86,6 +92,7 @@ pub struct Attached {
 /// The ends of the maps that the ring's reader works on.
 pub struct RingEnds {
     pub ring: RingBuf<MapData>,
+    pub cpus: Arc<Cpus>,
     pub pending: HashMap<MapData, u32, Wire<Pending>>,
 }
 
@@ -143,10 +150,10 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     };
     let ring = RingBuf::try_from(take("RING")?)?;
     let pending = HashMap::try_from(take("PENDING")?)?;
-    let mut control: Array<_, Wire<Control>> = Array::try_from(take("CONTROL")?)?;
+    let control = Control::new(take("CONTROL")?)?;
     let mut targets: HashMap<_, u32, u32> = HashMap::try_from(take("TARGETS")?)?;
-    let counters = counters::Counters::new(take("COUNTERS")?)?;
-    let resident = resident::Resident::new(&mut ebpf, cpus(), uncounted)?;
+    let cpus = Arc::new(Cpus::new(take("CPU")?, possible_cpus()? as usize)?);
+    let resident = resident::Resident::new(&mut ebpf, possible_cpus()?, uncounted)?;
 
     if options.pids.len() > 1 {
         for pid in &options.pids {
@@ -154,11 +161,7 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
                 .insert(pid, followed::OWN, 0)
                 .with_context(|| format!("cannot trace pid {pid}: the map of targets"))?;
         }
-        let start = Control {
-            followed: options.pids.len() as u64,
-            ..Control::default()
-        };
-        control.set(0, Wire(start), 0).context("the control map")?;
+        control.follow(options.pids.len() as u64);
     }
 
     programs::attach_lifecycle(&mut ebpf)?;
@@ -170,11 +173,16 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
         fault_source,
         passed_over,
         control,
-        counters,
+        cpus: Arc::clone(&cpus),
         resident,
         stopped: false,
     };
-    Ok((attached, RingEnds { ring, pending }))
+    let ends = RingEnds {
+        ring,
+        cpus,
+        pending,
+    };
+    Ok((attached, ends))
 }
 
 impl Attached {
@@ -184,11 +192,14 @@ impl Attached {
     }
 
     /// Totals of what the kernel side saw and lost so far.
-    ///
-    /// # Errors
-    /// When the kernel does not let the map be read any more.
-    pub fn counts(&self) -> anyhow::Result<Counts> {
-        self.counters.read(&self.ebpf)
+    pub fn counts(&self) -> Counts {
+        Counts::read(&self.cpus, &self.ebpf)
+    }
+
+    /// Faults from here on are told apart from those before, and come after any stamp that was
+    /// taken before.
+    pub fn end_epoch(&self) {
+        self.control.end_epoch();
     }
 
     /// Begins to count the resident pages of a process's address space.
@@ -222,19 +233,12 @@ impl Attached {
 
     /// Stops recording. On return no program records any more, so that what the ring and the
     /// counters hold is final. The programs are taken off when the result is dropped.
-    ///
-    /// # Errors
-    /// When the kernel does not let the control map be written.
-    pub fn stop(mut self) -> anyhow::Result<Stopped> {
+    pub fn stop(mut self) -> Stopped {
         // All stop at once by the flag: detaching takes milliseconds, one after the other.
-        let mut control = self.control.get(&0, 0).context("the control map")?.0;
-        control.stopped = 1;
-        self.control
-            .set(0, Wire(control), 0)
-            .context("the control map")?;
+        self.control.stop();
         self.stopped = true;
         grace_period();
-        Ok(Stopped(self))
+        Stopped(self)
     }
 }
 
@@ -243,10 +247,7 @@ pub struct Stopped(Attached);
 
 impl Stopped {
     /// The final totals.
-    ///
-    /// # Errors
-    /// When the kernel does not let the map be read any more.
-    pub fn counts(&self) -> anyhow::Result<Counts> {
+    pub fn counts(&self) -> Counts {
         self.0.counts()
     }
 
@@ -256,9 +257,20 @@ impl Stopped {
     }
 }
 
-/// How many CPUs there may ever be; 0 where the kernel does not tell, and then none is counted.
-fn cpus() -> u32 {
-    aya::util::nr_cpus().map_or(0, |cpus| cpus as u32)
+/// How many CPUs there may ever be: one more than the highest number.
+fn possible_cpus() -> anyhow::Result<u32> {
+    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+    let list = std::fs::read_to_string(POSSIBLE)
+        .with_context(|| format!("cannot read {POSSIBLE}, which tells how many CPUs there are"))?;
+    highest(&list)
+        .and_then(|highest| highest.checked_add(1))
+        .with_context(|| format!("{POSSIBLE} is no list of CPUs: {list:?}"))
+}
+
+/// The highest number of a list like `0-3,8-11`, whose parts come in order.
+fn highest(list: &str) -> Option<u32> {
+    let last = list.trim_end().rsplit([',', '-']).next()?;
+    last.parse().ok()
 }
 
 /// Waits until every program that runs at this moment has ended.
@@ -303,7 +315,7 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
         Ok(offsets) => (offsets, None),
         Err(why) => (resident::Offsets::default(), Some(why)),
     };
-    let cpus = cpus();
+    let cpus = possible_cpus()?;
     let exact_bytes = u32::from(options.exact_bytes);
     let [task_signal, signal_live, task_exit_code] =
         std::array::from_fn(|i| offsets.get(i).copied().flatten().unwrap_or(0));
@@ -321,6 +333,7 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("RING", options.ringbuf_bytes)
+        .map_max_entries("CPU", cpus)
         .override_global("TARGET", &target, true)
         .override_global("FOLLOW_FORKS", &follow, true)
         .override_global("PID_NS_DEV", &dev, true)
@@ -417,5 +430,19 @@ pub fn try_all() -> Tried {
     Tried {
         fault_sources,
         counting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::highest;
+
+    #[test]
+    fn the_highest_cpu_is_the_last_of_the_list() {
+        assert_eq!(highest("0-3\n"), Some(3));
+        assert_eq!(highest("0\n"), Some(0));
+        assert_eq!(highest("0-3,8-11\n"), Some(11));
+        assert_eq!(highest("0,2\n"), Some(2));
+        assert_eq!(highest("\n"), None);
     }
 }

@@ -46,9 +46,13 @@ pub fn explain_with(doing: &str, error: &(dyn Error + 'static), facts: &Facts) -
     let errno = chain
         .iter()
         .find_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error());
-    let rejected = chain
+    let verifier_log = chain
         .iter()
-        .any(|error| has_verifier_log(&error.to_string()));
+        .find_map(|error| verifier_log(&error.to_string()));
+    if let Some(log) = &verifier_log {
+        log::debug!("{doing}: the verifier says:\n{log}");
+    }
+    let rejected = verifier_log.is_some();
     match errno {
         Some(errno) => {
             let name = io::Error::from_raw_os_error(errno);
@@ -72,9 +76,10 @@ fn told(chain: &[&(dyn Error + 'static)]) -> String {
 }
 
 /// aya puts the log behind these words, and leaves it empty where the refusal came before the verifier.
-fn has_verifier_log(text: &str) -> bool {
-    text.split_once("Verifier output:")
-        .is_some_and(|(_, log)| !log.trim().is_empty())
+fn verifier_log(text: &str) -> Option<String> {
+    let (_, log) = text.split_once("Verifier output:")?;
+    let log = log.trim();
+    (!log.is_empty()).then(|| log.to_owned())
 }
 
 /// A message without the log that may follow it.

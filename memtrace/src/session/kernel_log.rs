@@ -17,6 +17,13 @@ pub fn level(verbose: u8) -> u8 {
     }
 }
 
+/// Has our own debug messages printed, with -vv: the verifier's log is one.
+pub fn debug(verbose: u8) {
+    if verbose >= 2 && log::set_logger(&Ours).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+}
+
 /// Ends the log when dropped.
 pub struct Following(Option<JoinHandle<()>>);
 
@@ -57,6 +64,23 @@ impl log::Log for Stderr {
 
     fn log(&self, record: &log::Record<'_>) {
         eprintln!("memtrace: kernel side: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Writes what this crate has to say, and no library.
+struct Ours;
+
+impl log::Log for Ours {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            eprintln!("memtrace: {}", record.args());
+        }
     }
 
     fn flush(&self) {}

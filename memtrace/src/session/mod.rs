@@ -31,6 +31,7 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
     // Before anything else, so that no signal finds us half-way without a handler.
     let launches = !matches!(config.target, Target::Pids(_));
     let mut signals = Signals::new(launches)?;
+    kernel_log::debug(config.verbose);
     let mut tracker = Tracker::new(config, output)?;
     let start::Started {
         mut attached,
@@ -102,7 +103,7 @@ async fn follow(
                 }
             }
             _ = ticks.tick() => {
-                let counts = attached.counts()?;
+                let counts = attached.counts();
                 tracker.interval(report::lost(clock::now_ns(), &counts), attached)?;
             }
             reply = tracker.sampler.next() => tracker.looked(reply, attached),
@@ -131,7 +132,7 @@ async fn finish(
 ) -> anyhow::Result<()> {
     tracker.sample_rss();
     tracker.look_last(&attached).await;
-    let mut stopped = attached.stop()?;
+    let mut stopped = attached.stop();
     let end_ns = clock::now_ns();
     source.finish();
     let mut last = Ok(());
@@ -143,7 +144,7 @@ async fn finish(
     }
     last?;
     source.join()?;
-    let counts = stopped.counts()?;
+    let counts = stopped.counts();
     // Nothing records any more, so the summary need not wait for the programs to be taken off,
     // which the kernel does one after the other: they go with `stopped`.
     let all = Chunk {

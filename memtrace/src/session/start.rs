@@ -66,7 +66,7 @@ fn attach_to_running(
     let begin_ns = clock::now_ns();
     let (mut attached, ends) = attach_programs(config, pids)?;
     for process in &processes {
-        begin_running(process, begin_ns, tracker);
+        begin_running(process, begin_ns, tracker, &attached);
         tracker.count_exactly(process.pid, &mut attached);
     }
     let targets = processes.into_iter().map(|process| view::Target {
@@ -85,9 +85,10 @@ fn attach_to_running(
 }
 
 /// Tells the ledger of a process that was there before, and of what it has.
-fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker) {
+fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker, attached: &Attached) {
     let pid = process.pid;
     let at_ns = clock::now_ns();
+    attached.end_epoch();
     tracker.remember(pid, process.start_ticks);
     tracker.begin(Begin {
         at_ns: begin_ns,
