@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use super::applied::{self, Applied, page_range};
 use super::classify::{Classified, classify};
-use super::event::{Call, Fault, Folios, Mapping, Mappings, Op};
+use super::event::{Call, Fault, FaultBatch, Folios, Mapping, Mappings, Op};
 use super::lazy::{self, Lazy};
 use super::pages::{Release, Source};
 use super::space::{FolioBytes, Lifted, Space, Vma};
 use super::states::Found;
+use super::stretch::{Stretch, Tell};
 use super::totals::{Basis, FaultClass, ReleaseTotals, RssHistory, Totals, add};
 
 const MAP_FIXED: u32 = 0x10;
@@ -158,7 +159,25 @@ impl Mm {
         };
     }
 
-    pub(super) fn fault(&mut self, fault: &Fault) -> Classified {
+    pub(super) fn faults(&mut self, batch: &FaultBatch, mut tell: Option<Tell<'_>>) {
+        for fault in batch.faults() {
+            let was = self.fault(&fault);
+            if let Some(tell) = &mut tell {
+                tell(&Stretch {
+                    at_ns: fault.at_ns,
+                    pid: fault.pid,
+                    tid: fault.tid,
+                    addr: fault.addr,
+                    pages: 1,
+                    access: fault.access,
+                    was,
+                    mapping: self.mapping_at(fault.addr),
+                });
+            }
+        }
+    }
+
+    fn fault(&mut self, fault: &Fault) -> Classified {
         self.space.grow_stack(fault.addr);
         let mut sources = Vec::new();
         let mut unmapping = false;

@@ -16,13 +16,13 @@ use crate::clock;
 use crate::config::Config;
 use crate::decode::{Delivered, decode};
 use crate::ledger::event::{Begin, Call, Event, Lost, Mapping, Op};
-use crate::ledger::{Ledger, Mm};
+use crate::ledger::{Ledger, Mm, Stretch};
 use crate::order::Reorder;
 use crate::output::Output;
 use crate::proc;
 use crate::source::Chunk;
 use crate::view::filter::Filter;
-use crate::view::runs::{OneFault, Runs};
+use crate::view::runs::Runs;
 use crate::view::status::Meter;
 use crate::view::{CallLine, FaultRun, Header, Line, ProcessEvent, ProcessLine, Status};
 
@@ -263,18 +263,12 @@ impl Tracker {
 
     fn apply_and_show(&mut self, event: &Event) -> anyhow::Result<()> {
         match event {
-            Event::Fault(fault) => {
-                let Some(was) = self.ledger.apply(event) else {
-                    return Ok(());
-                };
-                let mapping = self
-                    .ledger
-                    .mm_of(fault.pid)
-                    .and_then(|mm| mm.mapping_at(fault.addr));
-                let mut runs = Vec::new();
-                self.runs
-                    .push(&OneFault::new(fault, &was, mapping), &mut runs);
-                self.show_runs(runs)
+            Event::Faults(batch) => {
+                let mut ended = Vec::new();
+                let runs = &mut self.runs;
+                let mut tell = |faults: &Stretch<'_>| runs.push(faults, &mut ended);
+                self.ledger.faults(batch, Some(&mut tell));
+                self.show_runs(ended)
             }
             Event::Enter(call) => {
                 let on = self.falls_on(call);
