@@ -7,11 +7,13 @@
 
 pub mod advice;
 mod applied;
+mod block;
 mod classify;
 pub mod event;
 pub mod faults;
 pub mod lazy;
 mod mm;
+mod page_map;
 pub mod pages;
 mod ranges;
 pub mod space;
@@ -19,6 +21,7 @@ mod states;
 pub mod stretch;
 pub mod totals;
 pub mod trend;
+mod word;
 
 use std::collections::HashMap;
 
