@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::event::{Access, Fault};
+use super::space::PAGE;
 
 /// One fault of a batch: the page's address, and the flags in the bits of the page offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,9 @@ impl Entry {
         self.0 & !Self::FLAGS
     }
 
-    pub fn flags(self) -> u64 {
-        self.0 & Self::FLAGS
+    /// A fault alike, so many pages above.
+    pub fn neighbour(self, pages: u64) -> Self {
+        Self(self.0.wrapping_add(pages * PAGE))
     }
 
     /// The page was mapped; the access was not allowed.

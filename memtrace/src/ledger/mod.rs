@@ -11,6 +11,7 @@ mod block;
 mod classify;
 pub mod event;
 pub mod faults;
+mod ground;
 pub mod lazy;
 mod mm;
 mod page_map;
