@@ -41,12 +41,30 @@ impl Block {
     }
 
     pub fn fill(&mut self, pages: Range<usize>, word: Option<Word>) {
+        if pages.len() == 1 {
+            return self.set(pages.start, word);
+        }
         let around = pages.start.saturating_sub(1)..(pages.end + 1).min(PAGES);
         self.bounds -= bounds(&self.words[around.clone()]);
         self.empty -= empty(&self.words[pages.clone()]);
         self.words[pages.clone()].fill(word);
         self.empty += empty(&self.words[pages]);
         self.bounds += bounds(&self.words[around]);
+    }
+
+    fn set(&mut self, page: usize, word: Option<Word>) {
+        let old = std::mem::replace(&mut self.words[page], word);
+        if page > 0 {
+            let before = self.words[page - 1];
+            self.bounds -= u16::from(before != old);
+            self.bounds += u16::from(before != word);
+        }
+        if let Some(behind) = self.words.get(page + 1) {
+            self.bounds -= u16::from(*behind != old);
+            self.bounds += u16::from(*behind != word);
+        }
+        self.empty -= u16::from(old.is_none());
+        self.empty += u16::from(word.is_none());
     }
 
     /// Where the run that holds `page` ends, at `limit` at the latest.

@@ -4,6 +4,7 @@ use std::ops::{AddAssign, Range};
 
 use super::page_map::PageMap;
 use super::pages::Page;
+use super::space::PAGE;
 use super::word::Word;
 
 /// What lay in a range, in bytes, when a call took it or marked it.
@@ -127,11 +128,17 @@ impl States {
         // Most of all that is ever put has nothing lazily free around it.
         if self.lazy_bytes > 0 {
             let lazy = &mut self.lazy_bytes;
-            self.pages.each(range.clone(), |run, word| {
-                if word.is_lazy() {
-                    *lazy -= run.end - run.start;
+            if range.end - range.start == PAGE {
+                if self.pages.get(range.start).is_some_and(Word::is_lazy) {
+                    *lazy -= PAGE;
                 }
-            });
+            } else {
+                self.pages.each(range.clone(), |run, word| {
+                    if word.is_lazy() {
+                        *lazy -= run.end - run.start;
+                    }
+                });
+            }
         }
         if word.is_some_and(Word::is_lazy) {
             self.lazy_bytes += range.end - range.start;

@@ -228,6 +228,14 @@ impl ReleaseTotals {
         (given > 0).then(|| (own as f64 / given as f64, basis))
     }
 
+    /// Adds bytes that came back after they were given back.
+    pub(super) fn refaulted(&mut self, inherited: bool, bytes: u64) {
+        add(&mut self.refaulted_bytes, bytes);
+        if inherited {
+            add(&mut self.inherited_refaulted_bytes, bytes);
+        }
+    }
+
     /// Adds to what the calls released; once a part of the sum is unknown, it all is.
     pub(super) fn count_released(&mut self, released: Option<Released>) {
         self.released_unknown |= released.is_none();

@@ -134,14 +134,14 @@ impl Mm {
         if let Some(Release {
             source: Source::Advice(advice),
             at_ns: given_ns,
-            ..
+            inherited,
         }) = was.release
         {
             let totals = self.totals.of_advice(advice);
             totals.refaults += new;
             totals.ages.record(at_ns.saturating_sub(given_ns), new);
+            totals.refaulted(inherited, bytes);
         }
-        self.refaulted(was.release, bytes);
     }
 
     /// Counts bytes that came back after they were given back.
@@ -152,11 +152,7 @@ impl Mm {
             ..
         }) = release
         {
-            let totals = self.totals.of_advice(advice);
-            add(&mut totals.refaulted_bytes, bytes);
-            if inherited {
-                add(&mut totals.inherited_refaulted_bytes, bytes);
-            }
+            self.totals.of_advice(advice).refaulted(inherited, bytes);
         }
     }
 
