@@ -2,19 +2,21 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use memtrace_ebpf::{
     CallRecord, FaultHead, Head, LifeRecord, NOT_MEASURED, PopulatedRecord, call, call_flag,
     fault_bits, group, kind, life, populated,
 };
 
 use crate::ledger::advice::Advice;
-use crate::ledger::event::{Access, Call, Fault, Op, Populated};
+use crate::ledger::event::{Call, FaultBatch, Op, Populated};
+use crate::ledger::faults::Entry;
 use crate::ledger::space::PAGE;
 
 /// One thing that a record tells. What only /proc can add (whose pidfd, which file) is not in it yet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
-    Fault(Fault),
+    Faults(FaultBatch),
     Call {
         call: Call,
         /// process_madvise: the pidfd as passed, to be resolved while it is open.
@@ -82,7 +84,7 @@ impl std::error::Error for Malformed {}
 /// # Errors
 /// At the first record that is cut short or unknown; what came before it was taken.
 pub fn decode(
-    chunk: &[u8],
+    chunk: &Bytes,
     delivered: &mut Delivered,
     mut take: impl FnMut(Record),
 ) -> Result<(), Malformed> {
@@ -95,12 +97,21 @@ pub fn decode(
         let len = match head.kind {
             kind::FAULTS => {
                 let record: FaultHead = read(rest).ok_or(bad)?;
-                let entries = record_entries(rest, head.count).ok_or(bad)?;
+                let len = fault_record_len(head.count)
+                    .filter(|len| *len <= rest.len())
+                    .ok_or(bad)?;
                 delivered.faults += u64::from(head.count);
-                for entry in entries.chunks_exact(8) {
-                    take(Record::Fault(fault(&record, read(entry).ok_or(bad)?)));
+                let entries = chunk.slice(at + size_of::<FaultHead>()..at + len);
+                if !entries.is_empty() {
+                    let (pid, tid) = (head.pid, head.tid);
+                    take(Record::Faults(FaultBatch::new(
+                        record.time_ns,
+                        pid,
+                        tid,
+                        entries,
+                    )));
                 }
-                size_of::<FaultHead>() + entries.len()
+                len
             }
             kind::CALL => {
                 let record: CallRecord = read(rest).ok_or(bad)?;
@@ -137,11 +148,20 @@ pub fn decode(
     Ok(())
 }
 
-fn record_entries(rest: &[u8], count: u32) -> Option<&[u8]> {
-    let start = size_of::<FaultHead>();
-    let len = usize::try_from(count).ok()?.checked_mul(8)?;
-    rest.get(start..start.checked_add(len)?)
+/// The bytes of a fault record with so many entries.
+fn fault_record_len(count: u32) -> Option<usize> {
+    let entries = usize::try_from(count).ok()?.checked_mul(size_of::<u64>())?;
+    entries.checked_add(size_of::<FaultHead>())
 }
+
+// Fault entries go to the ledger as they are.
+const _: () = {
+    assert!(Entry::PRESENT == fault_bits::PRESENT);
+    assert!(Entry::WRITE == fault_bits::WRITE);
+    assert!(Entry::USER == fault_bits::USER);
+    assert!(Entry::INSTRUCTION == fault_bits::INSTRUCTION);
+    assert!(Entry::FLAGS == fault_bits::MASK);
+};
 
 /// Records that may be read from any bytes of their size.
 trait Plain: Copy {}
@@ -150,7 +170,6 @@ impl Plain for FaultHead {}
 impl Plain for CallRecord {}
 impl Plain for LifeRecord {}
 impl Plain for PopulatedRecord {}
-impl Plain for u64 {}
 
 fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
     let bytes = bytes.get(..size_of::<T>())?;
@@ -162,24 +181,6 @@ fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
 /// The kernel counts base pages, whatever folios they are in.
 fn pages_bytes(pages: u64) -> u64 {
     pages.saturating_mul(PAGE)
-}
-
-fn fault(record: &FaultHead, entry: u64) -> Fault {
-    Fault {
-        at_ns: record.time_ns,
-        pid: record.head.pid,
-        tid: record.head.tid,
-        addr: entry & !fault_bits::MASK,
-        present: entry & fault_bits::PRESENT != 0,
-        access: if entry & fault_bits::WRITE != 0 {
-            Access::Write
-        } else if entry & fault_bits::INSTRUCTION != 0 {
-            Access::Exec
-        } else {
-            Access::Read
-        },
-        by_kernel: entry & fault_bits::USER == 0,
-    }
 }
 
 fn call_record(record: &CallRecord) -> Option<Record> {
@@ -294,6 +295,7 @@ fn life_record(record: &LifeRecord) -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::event::Access;
     use memtrace_ebpf::OneFault;
     use proptest::prelude::*;
 
@@ -317,16 +319,17 @@ mod tests {
 
     fn records(chunk: &[u8]) -> (Vec<Record>, Delivered, Result<(), Malformed>) {
         let (mut records, mut delivered) = (Vec::new(), Delivered::default());
-        let result = decode(chunk, &mut delivered, |record| records.push(record));
+        let chunk = Bytes::copy_from_slice(chunk);
+        let result = decode(&chunk, &mut delivered, |record| records.push(record));
         (records, delivered, result)
     }
 
     #[test]
-    fn a_batch_of_faults_is_as_many_faults_with_one_stamp() {
+    fn a_batch_of_faults_is_one_record_with_one_stamp() {
         let fault = FaultHead {
             head: head(kind::FAULTS, 0, 2),
-            epoch: 3,
             time_ns: 99,
+            ..FaultHead::default()
         };
         let mut chunk = bytes(&fault);
         chunk.extend(0x7000_1000u64.to_ne_bytes());
@@ -334,8 +337,12 @@ mod tests {
         let (records, delivered, result) = records(&chunk);
         assert_eq!(result, Ok(()));
         assert_eq!(delivered.faults, 2);
-        let [Record::Fault(first), Record::Fault(second)] = records[..] else {
+        let [Record::Faults(batch)] = &records[..] else {
             panic!("{records:?}");
+        };
+        let faults: Vec<_> = batch.faults().collect();
+        let [first, second] = faults[..] else {
+            panic!("{faults:?}");
         };
         assert_eq!((first.addr, first.access), (0x7000_1000, Access::Read));
         assert!(first.by_kernel && !first.present);
@@ -388,13 +395,13 @@ mod tests {
             entry: 0x1000,
         };
         let mut chunk = bytes(&fault);
-        chunk.extend(&bytes(&fault)[..39]);
+        chunk.extend(&bytes(&fault)[..size_of::<OneFault>() - 1]);
         let (records, delivered, result) = records(&chunk);
         assert_eq!((records.len(), delivered.faults), (1, 1));
         assert_eq!(
             result,
             Err(Malformed {
-                at: 40,
+                at: size_of::<OneFault>(),
                 kind: kind::FAULTS
             })
         );

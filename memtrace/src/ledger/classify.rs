@@ -1,8 +1,9 @@
 //! Why a fault happened: DESIGN's classes in their order of precedence.
 
-use super::event::{Access, Fault, MappingKind};
+use super::event::{Access, Fault};
+use super::ground::Ground;
 use super::pages::{Page, Release, Source};
-use super::space::{PAGE, Space, Vma};
+use super::space::PAGE;
 use super::totals::{Basis, FaultClass};
 
 /// What one fault was.
@@ -21,14 +22,18 @@ pub struct Classified {
     pub after: Option<Page>,
 }
 
-/// Classes `fault`; `in_flight` are the give-backs by other threads that cover its page right now.
-pub fn classify(space: &Space, fault: &Fault, in_flight: &[Source]) -> Classified {
-    let vma = space.vma_at(fault.addr);
-    let page = space.page_at(fault.addr);
+/// Classes `fault` on a page in state `page`, None where it was never touched; `in_flight` are the
+/// give-backs by other threads that cover it right now.
+pub fn classify(
+    ground: &Ground,
+    page: Option<Page>,
+    fault: &Fault,
+    in_flight: &[Source],
+) -> Classified {
     let populated = Page::Populated {
         perhaps_taken: in_flight.last().copied(),
     };
-    let basis = basis(space, fault, vma);
+    let basis = basis(ground, fault);
     let known = |class, bytes, after| Classified {
         class,
         release: None,
@@ -61,7 +66,7 @@ pub fn classify(space: &Space, fault: &Fault, in_flight: &[Source]) -> Classifie
             let rival = in_flight
                 .iter()
                 .any(|source| source.how() != release.source.how());
-            let (bytes, after) = populate(fault, vma, populated, class, Some(release));
+            let (bytes, after) = populate(fault, ground, populated, class, Some(release));
             Classified {
                 release: Some(release),
                 ambiguous: rival,
@@ -78,27 +83,28 @@ pub fn classify(space: &Space, fault: &Fault, in_flight: &[Source]) -> Classifie
                 at_ns: fault.at_ns,
                 inherited: false,
             };
-            let (bytes, after) = populate(fault, vma, populated, source.refault(), Some(release));
+            let (bytes, after) =
+                populate(fault, ground, populated, source.refault(), Some(release));
             Classified {
                 release: Some(release),
                 ambiguous: true,
                 ..known(source.refault(), bytes, Some(after))
             }
         }
-        _ if vma.is_some_and(Vma::is_file) => known(FaultClass::File, PAGE, Some(populated)),
+        _ if ground.file => known(FaultClass::File, PAGE, Some(populated)),
         // Populated and not given back: a second fault on it, a page on its way, swap. Nothing proves which.
         Some(Page::Populated { .. } | Page::Zero { .. }) => Classified {
             basis: Basis::Derived,
             ..known(FaultClass::Unknown, PAGE, None)
         },
-        None | Some(Page::Maybe) if vma.is_some_and(|vma| vma.traced && vma.is_private_anon()) => {
+        None | Some(Page::Maybe) if ground.traced && ground.private_anon => {
             let class = FaultClass::FirstTouch;
-            let (bytes, after) = populate(fault, vma, populated, class, None);
+            let (bytes, after) = populate(fault, ground, populated, class, None);
             known(class, bytes, Some(after))
         }
         None | Some(Page::Maybe | Page::Unknown) => {
             let class = FaultClass::Unknown;
-            let (bytes, after) = populate(fault, vma, populated, class, None);
+            let (bytes, after) = populate(fault, ground, populated, class, None);
             Classified {
                 basis: Basis::Derived,
                 ..known(class, bytes, Some(after))
@@ -111,7 +117,7 @@ pub fn classify(space: &Space, fault: &Fault, in_flight: &[Source]) -> Classifie
 /// private anonymous memory maps the zero page (mm/memory.c:do_anonymous_page).
 fn populate(
     fault: &Fault,
-    vma: Option<&Vma>,
+    ground: &Ground,
     populated: Page,
     class: FaultClass,
     release: Option<Release>,
@@ -119,7 +125,7 @@ fn populate(
     // What PAGEOUT took has come back from swap, with its data.
     let from_swap = release
         .is_some_and(|release| release.source == Source::Advice(super::advice::Advice::PAGEOUT));
-    let zero_page = vma.is_some_and(|vma| vma.is_private_anon() && !vma.hugetlb);
+    let zero_page = ground.private_anon && !ground.hugetlb;
     if fault.access != Access::Write && zero_page && !from_swap {
         return (0, Page::Zero { class, release });
     }
@@ -127,21 +133,18 @@ fn populate(
 }
 
 /// Whether one page is all that the fault can have populated.
-fn basis(space: &Space, fault: &Fault, vma: Option<&Vma>) -> Basis {
-    match vma {
-        Some(vma) if vma.hugetlb || vma.mapping.kind == MappingKind::Special => Basis::LowerBound,
-        // A copy is of one page (mm/memory.c:wp_page_copy), unless it replaces the huge zero page
-        // (mm/huge_memory.c:do_huge_zero_wp_pmd).
-        Some(vma) if fault.present && !vma.is_private_anon() => Basis::Exact,
-        Some(vma) if vma.is_file() => Basis::LowerBound,
-        Some(_) => {
-            let bytes = space.largest_folio(fault.addr);
-            if bytes <= PAGE {
-                Basis::Exact
-            } else {
-                Basis::LowerBound
-            }
-        }
-        None => Basis::LowerBound,
+fn basis(ground: &Ground, fault: &Fault) -> Basis {
+    if !ground.mapped || ground.hugetlb || ground.special {
+        return Basis::LowerBound;
+    }
+    // A copy is of one page (mm/memory.c:wp_page_copy), unless it replaces the huge zero page
+    // (mm/huge_memory.c:do_huge_zero_wp_pmd).
+    if fault.present && !ground.private_anon {
+        return Basis::Exact;
+    }
+    if ground.file || ground.folio_bytes > PAGE {
+        Basis::LowerBound
+    } else {
+        Basis::Exact
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::advice::Advice;
+pub use super::faults::FaultBatch;
 
 /// One thing that happened. All times are CLOCK_MONOTONIC in nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +21,7 @@ pub enum Event {
     Enter(Arc<Call>),
     /// The moment it came back.
     Leave(Arc<Call>),
-    Fault(Fault),
+    Faults(FaultBatch),
     Populated(Populated),
     Measuring(Measuring),
     Taken(Taken),
@@ -41,7 +42,7 @@ impl Event {
             Self::Exit(e) => e.at_ns,
             Self::Enter(call) => call.enter_ns,
             Self::Leave(call) => call.exit_ns,
-            Self::Fault(e) => e.at_ns,
+            Self::Faults(e) => e.at_ns,
             Self::Populated(e) => e.at_ns,
             Self::Measuring(e) => e.at_ns,
             Self::Taken(e) => e.at_ns,

@@ -4,19 +4,17 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::applied::{self, Applied, page_range};
-use super::classify::{Classified, classify};
-use super::event::{Call, Fault, Folios, Mapping, Mappings, Op};
+use super::event::{Call, Folios, Mapping, Mappings, Op};
 use super::lazy::{self, Lazy};
 use super::pages::{Release, Source};
 use super::space::{FolioBytes, Lifted, Space, Vma};
 use super::states::Found;
-use super::totals::{Basis, FaultClass, ReleaseTotals, RssHistory, Totals, add};
+use super::totals::{FaultClass, ReleaseTotals, RssHistory, Totals, add};
 
 const MAP_FIXED: u32 = 0x10;
-/// Threads whose last fault is remembered.
-const MOST_THREADS: usize = 64 * 1024;
 
 mod advice;
+mod faults;
 mod measured;
 mod remap;
 mod samples;
@@ -156,94 +154,6 @@ impl Mm {
             any: event.any_bytes,
             advised: event.advised_bytes,
         };
-    }
-
-    pub(super) fn fault(&mut self, fault: &Fault) -> Classified {
-        self.space.grow_stack(fault.addr);
-        let mut sources = Vec::new();
-        let mut unmapping = false;
-        for call in self.in_flight.iter().filter(|call| call.tid != fault.tid) {
-            if call.ranges.iter().any(|range| range.contains(&fault.addr)) {
-                match call.source {
-                    Some(source) => sources.push(source),
-                    None => unmapping = true,
-                }
-            }
-        }
-        let mut was = classify(&self.space, fault, &sources);
-        if let Some(faults) = &mut self.measured {
-            let last = LastFault {
-                class: was.class,
-                release: was.release,
-                by_kernel: fault.by_kernel,
-                // A copy replaces a page and adds none: what it is known by stays.
-                copied: was.class == FaultClass::Cow,
-            };
-            if !last.copied {
-                was.bytes = 0;
-                was.basis = Basis::Measured;
-            }
-            // Threads come and go; the oldest faults have had their bytes.
-            if faults.len() >= MOST_THREADS {
-                faults.clear();
-            }
-            faults.insert(fault.tid, last);
-        }
-        // Whether it hit the old mapping or the new one can't be told.
-        was.ambiguous |= unmapping;
-        self.count(fault, &was);
-        if let Some(page) = was.after {
-            // A fault where nothing is mapped ends in a signal and populates nothing.
-            if self.space.may_be_mapped(fault.addr, self.mappings_known) {
-                self.space.set_page(fault.addr, page);
-            }
-            if !fault.present {
-                let reach = self.space.reach(fault.addr);
-                self.space.perhaps_populated(reach);
-            }
-        }
-        was
-    }
-
-    fn count(&mut self, fault: &Fault, was: &Classified) {
-        let faults = &mut self.totals.faults;
-        faults.total += 1;
-        faults.ambiguous += u64::from(was.ambiguous);
-        let class = faults.class_mut(was.class);
-        add(&mut class.bytes, was.bytes);
-        class.basis = class.basis.max(was.basis);
-        let new = u64::from(!was.zero_page_write);
-        class.faults += new;
-        faults.zero_page_writes += 1 - new;
-        if let Some(Release {
-            source: Source::Advice(advice),
-            at_ns,
-            ..
-        }) = was.release
-        {
-            let totals = self.totals.of_advice(advice);
-            totals.refaults += new;
-            if !was.zero_page_write {
-                totals.ages.record(fault.at_ns.saturating_sub(at_ns));
-            }
-        }
-        self.refaulted(was.release, was.bytes);
-    }
-
-    /// Counts bytes that came back after they were given back.
-    fn refaulted(&mut self, release: Option<Release>, bytes: u64) {
-        if let Some(Release {
-            source: Source::Advice(advice),
-            inherited,
-            ..
-        }) = release
-        {
-            let totals = self.totals.of_advice(advice);
-            add(&mut totals.refaulted_bytes, bytes);
-            if inherited {
-                add(&mut totals.inherited_refaulted_bytes, bytes);
-            }
-        }
     }
 
     /// The call enters: what it takes away is gone from here on.

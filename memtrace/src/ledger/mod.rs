@@ -7,22 +7,29 @@
 
 pub mod advice;
 mod applied;
+mod block;
 mod classify;
 pub mod event;
+pub mod faults;
+mod ground;
 pub mod lazy;
 mod mm;
-mod pages;
+mod page_map;
+pub mod pages;
 mod ranges;
 pub mod space;
 mod states;
+pub mod stretch;
 pub mod totals;
 pub mod trend;
+mod word;
 
 use std::collections::HashMap;
 
 pub use classify::Classified;
-use event::{Begin, Call, Event, Exec, Exit, Fork, Lost, Op};
+use event::{Begin, Call, Event, Exec, Exit, FaultBatch, Fork, Lost, Op};
 pub use mm::Mm;
+pub use stretch::Stretch;
 
 /// Which address space a process works on.
 #[derive(Clone, Copy, Debug)]
@@ -43,17 +50,17 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes one event in; for a fault, returns what it was.
+    /// Takes one event in.
     ///
     /// Events must come in the order of their times, as far as that is known.
-    pub fn apply(&mut self, event: &Event) -> Option<Classified> {
+    pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Begin(begin) => self.begin(begin),
             Event::Fork(fork) => self.fork(fork),
             Event::Exec(exec) => self.exec(exec),
             Event::Exit(exit) => self.exit(exit),
             Event::Lost(lost) => self.lost = *lost,
-            Event::Fault(fault) => return self.mm_mut(fault.pid).map(|mm| mm.fault(fault)),
+            Event::Faults(batch) => self.faults(batch, None),
             Event::Enter(call) => {
                 if let Some(mm) = self.mm_of_call(call) {
                     mm.enter(call);
@@ -100,7 +107,13 @@ impl Ledger {
                 }
             }
         }
-        None
+    }
+
+    /// Takes faults in, and tells what they were if somebody wants to know.
+    pub fn faults(&mut self, batch: &FaultBatch, tell: Option<stretch::Tell<'_>>) {
+        if let Some(mm) = self.mm_mut(batch.pid) {
+            mm.faults(batch, tell);
+        }
     }
 
     /// Ends the trace: what still lives ends here.

@@ -130,13 +130,6 @@ impl<V: Clone + PartialEq> RangeMap<V> {
         }
     }
 
-    /// Gives the value to the parts of `range` that held none.
-    pub fn fill_gaps(&mut self, range: Range<u64>, value: &V) {
-        for gap in self.gaps(range) {
-            self.insert_joined(gap, value.clone());
-        }
-    }
-
     /// Makes `at` a boundary between runs.
     fn split(&mut self, at: u64) {
         if let Some((_, (end, value))) = self.runs.range_mut(..at).next_back()
@@ -179,7 +172,6 @@ mod tests {
         Set(u64, u64, u8),
         Clear(u64, u64),
         Bump(u64, u64),
-        Fill(u64, u64, u8),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -187,8 +179,7 @@ mod tests {
         prop_oneof![
             (at.clone(), 0..20u64, 0..3u8).prop_map(|(a, l, v)| Step::Set(a, a + l, v)),
             (at.clone(), 0..20u64).prop_map(|(a, l)| Step::Clear(a, a + l)),
-            (at.clone(), 0..20u64).prop_map(|(a, l)| Step::Bump(a, a + l)),
-            (at, 0..20u64, 0..3u8).prop_map(|(a, l, v)| Step::Fill(a, a + l, v)),
+            (at, 0..20u64).prop_map(|(a, l)| Step::Bump(a, a + l)),
         ]
     }
 
@@ -213,12 +204,6 @@ mod tests {
                         map.change(a..b, |_, value| bump(value));
                         for cell in &mut cells[a as usize..b as usize] {
                             *cell = cell.as_ref().and_then(bump);
-                        }
-                    }
-                    Step::Fill(a, b, v) => {
-                        map.fill_gaps(a..b, &v);
-                        for cell in &mut cells[a as usize..b as usize] {
-                            cell.get_or_insert(v);
                         }
                     }
                 }

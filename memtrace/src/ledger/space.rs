@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::event::{Mapping, MappingKind};
+use super::ground::Ground;
 use super::pages::{Page, Release};
 use super::ranges::RangeMap;
 use super::states::{Found, States};
@@ -12,10 +13,6 @@ pub const PAGE: u64 = 4096;
 
 /// How far below a stack's mapping a fault still counts as its growth: above any sane RLIMIT_STACK.
 const STACK_REACH: u64 = 1 << 30;
-
-/// Bytes that the kernel maps around a file fault where the page cache holds them
-/// (mm/memory.c:do_fault_around, whose default is 64 KiB).
-const FAULT_AROUND: u64 = 64 << 10;
 
 /// A mapping, and what the ledger must know of it besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +71,7 @@ impl Default for FolioBytes {
 }
 
 impl FolioBytes {
-    fn largest(self, vma: &Vma) -> u64 {
+    pub(super) fn largest(self, vma: &Vma) -> u64 {
         let bytes = if vma.hugetlb {
             // At the least: there are sizes above.
             2 << 20
@@ -126,11 +123,19 @@ impl Space {
         mapped
     }
 
-    /// Extends the stack above `addr` down to it, if there is one and nothing lies between.
-    pub fn grow_stack(&mut self, addr: u64) {
-        if self.vmas.get(addr).is_some() {
-            return;
+    /// What a fault at `addr` falls on.
+    pub fn ground(&mut self, addr: u64) -> Ground {
+        if self.vmas.get(addr).is_none() {
+            self.grow_stack(addr);
         }
+        match self.vmas.get(addr) {
+            Some((range, vma)) => Ground::new(range, vma, self.folios),
+            None => Ground::unmapped(addr),
+        }
+    }
+
+    /// Extends the stack above `addr` down to it, if there is one and nothing lies between.
+    fn grow_stack(&mut self, addr: u64) {
         let Some((above, vma)) = self.vmas.next_after(addr) else {
             return;
         };
@@ -140,49 +145,18 @@ impl Space {
         }
     }
 
-    /// The state of the page at `addr`; None where it was never touched.
-    pub fn page_at(&self, addr: u64) -> Option<Page> {
-        if let Some(page) = self.pages.get(addr) {
-            return Some(page);
-        }
-        match self.vma_at(addr) {
-            Some(vma) if vma.traced => None,
-            // There before we were, or not known at all.
-            _ => Some(Page::Maybe),
-        }
+    /// The state of the page at `addr`, where there is one.
+    pub fn seen(&self, addr: u64) -> Option<Page> {
+        self.pages.get(addr)
     }
 
-    /// False where it is certain that nothing is mapped at `addr`.
-    pub fn may_be_mapped(&self, addr: u64, mappings_known: bool) -> bool {
-        !mappings_known || self.vma_at(addr).is_some() || self.pages.get(addr).is_some()
-    }
-
-    pub fn set_page(&mut self, addr: u64, page: Page) {
-        self.pages.set(addr..addr + PAGE, page);
+    /// The same, and up to where it is sure to stay so, `limit` at the most.
+    pub fn seen_until(&self, addr: u64, limit: u64) -> (Option<Page>, u64) {
+        self.pages.run_at(addr, limit)
     }
 
     pub fn set_range(&mut self, range: Range<u64>, page: Page) {
         self.pages.set(range, page);
-    }
-
-    /// The bytes around `addr` that one fault there may populate: a larger folio, or fault-around.
-    pub fn reach(&self, addr: u64) -> Range<u64> {
-        let Some((run, vma)) = self.vmas.get(addr) else {
-            return addr..addr + PAGE;
-        };
-        let bytes = if vma.is_file() {
-            FAULT_AROUND
-        } else {
-            self.folios.largest(vma)
-        };
-        let start = addr - addr % bytes;
-        start.max(run.start)..(start + bytes).min(run.end)
-    }
-
-    /// The largest folio that anonymous memory at `addr` may get, in bytes.
-    pub fn largest_folio(&self, addr: u64) -> u64 {
-        self.vma_at(addr)
-            .map_or(PAGE, |vma| self.folios.largest(vma))
     }
 
     /// Notes that a fault may have populated untouched neighbours too.

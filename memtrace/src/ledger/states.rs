@@ -2,8 +2,10 @@
 
 use std::ops::{AddAssign, Range};
 
+use super::page_map::PageMap;
 use super::pages::Page;
-use super::ranges::RangeMap;
+use super::space::PAGE;
+use super::word::Word;
 
 /// What lay in a range, in bytes, when a call took it or marked it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,16 +47,22 @@ impl AddAssign for Found {
     }
 }
 
-/// Runs of pages with their states; keeps count of the lazily free ones as they change.
+/// The states of pages; keeps count of the lazily free ones as they change.
 #[derive(Clone, Debug, Default)]
 pub struct States {
-    runs: RangeMap<Page>,
+    pages: PageMap,
     lazy_bytes: u64,
 }
 
 impl States {
     pub fn get(&self, addr: u64) -> Option<Page> {
-        self.runs.get(addr).map(|(_, page)| *page)
+        self.pages.get(addr).map(Page::from)
+    }
+
+    /// The state at `addr`, and up to where it is sure to stay the same, `limit` at the most.
+    pub fn run_at(&self, addr: u64, limit: u64) -> (Option<Page>, u64) {
+        let (word, until) = self.pages.run_at(addr, limit);
+        (word.map(Page::from), until)
     }
 
     /// Bytes marked lazily free and not seen to be gone since.
@@ -65,58 +73,76 @@ impl States {
     /// What lies in `range`.
     pub fn found(&self, range: Range<u64>) -> Found {
         let mut found = Found::default();
-        for (run, page) in self.runs.within(range) {
-            found.add(page, run.end - run.start);
-        }
+        self.pages.each(range, |run, word| {
+            found.add(&word.into(), run.end - run.start);
+        });
         found
     }
 
     pub fn set(&mut self, range: Range<u64>, page: Page) {
-        if range.start >= range.end {
-            return;
-        }
-        self.forget_lazy(range.clone());
-        if page.is_lazy() {
-            self.lazy_bytes += range.end - range.start;
-        }
-        self.runs.set(range, page);
+        self.put(range, Some(page.into()));
     }
 
     pub fn clear(&mut self, range: Range<u64>) {
-        self.forget_lazy(range.clone());
-        self.runs.clear(range);
+        self.put(range, None);
     }
 
     /// Takes `range` out and returns what it held.
     pub fn take(&mut self, range: Range<u64>) -> Vec<(Range<u64>, Page)> {
-        self.forget_lazy(range.clone());
-        self.runs.take(range)
+        let mut taken = Vec::new();
+        self.pages.each(range.clone(), |run, word| {
+            taken.push((run, word.into()));
+        });
+        self.clear(range);
+        taken
     }
 
     /// Replaces every state in `range` by what `change` makes of it.
     pub fn change(&mut self, range: Range<u64>, change: impl Fn(Page) -> Page) {
-        let lazy = &mut self.lazy_bytes;
-        self.runs.change(range, |run, page| {
-            let bytes = run.end - run.start;
-            let new = change(*page);
-            match (page.is_lazy(), new.is_lazy()) {
-                (true, false) => *lazy -= bytes,
-                (false, true) => *lazy += bytes,
-                _ => {}
+        // Joined as they come: many runs become one when a call takes them all.
+        let mut changed: Vec<(Range<u64>, Word)> = Vec::new();
+        self.pages.each(range, |run, word| {
+            let new = Word::from(change(word.into()));
+            match changed.last_mut() {
+                Some((last, same)) if last.end == run.start && *same == new => last.end = run.end,
+                _ if new == word => {}
+                _ => changed.push((run, new)),
             }
-            Some(new)
         });
-    }
-
-    /// Gives the parts of `range` that have no state this one, which is not a lazily free one.
-    pub fn fill_gaps(&mut self, range: Range<u64>, page: &Page) {
-        self.runs.fill_gaps(range, page);
-    }
-
-    fn forget_lazy(&mut self, range: Range<u64>) {
-        // Most of all that is ever set has nothing lazily free around it.
-        if self.lazy_bytes > 0 {
-            self.lazy_bytes -= self.found(range).lazy;
+        for (run, word) in changed {
+            self.put(run, Some(word));
         }
+    }
+
+    /// Gives the parts of `range` that have no state this one.
+    pub fn fill_gaps(&mut self, range: Range<u64>, page: &Page) {
+        for gap in self.pages.gaps(range) {
+            self.set(gap, *page);
+        }
+    }
+
+    fn put(&mut self, range: Range<u64>, word: Option<Word>) {
+        if range.start >= range.end {
+            return;
+        }
+        // Most of all that is ever put has nothing lazily free around it.
+        if self.lazy_bytes > 0 {
+            let lazy = &mut self.lazy_bytes;
+            if range.end - range.start == PAGE {
+                if self.pages.get(range.start).is_some_and(Word::is_lazy) {
+                    *lazy -= PAGE;
+                }
+            } else {
+                self.pages.each(range.clone(), |run, word| {
+                    if word.is_lazy() {
+                        *lazy -= run.end - run.start;
+                    }
+                });
+            }
+        }
+        if word.is_some_and(Word::is_lazy) {
+            self.lazy_bytes += range.end - range.start;
+        }
+        self.pages.put(range, word);
     }
 }

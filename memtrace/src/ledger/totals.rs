@@ -144,9 +144,14 @@ pub(super) fn add(sum: &mut u64, bytes: u64) {
 pub struct Ages(Option<Box<Histogram<u32>>>);
 
 impl Ages {
-    pub fn record(&mut self, age_ns: u64) {
-        // Not saturating_record: it clamps to today's range instead of growing it.
-        let recorded = self.histogram().record(age_ns);
+    /// Adds an age, so many times.
+    pub fn record(&mut self, age_ns: u64, times: u64) {
+        if times == 0 {
+            return;
+        }
+        // Not saturating_record_n: it clamps to today's range instead of growing it.
+        let times = u32::try_from(times).unwrap_or(u32::MAX);
+        let recorded = self.histogram().record_n(age_ns, times);
         recorded.expect("a histogram that grows takes any value");
     }
 
@@ -221,6 +226,14 @@ impl ReleaseTotals {
             .refaulted_bytes
             .saturating_sub(self.inherited_refaulted_bytes);
         (given > 0).then(|| (own as f64 / given as f64, basis))
+    }
+
+    /// Adds bytes that came back after they were given back.
+    pub(super) fn refaulted(&mut self, inherited: bool, bytes: u64) {
+        add(&mut self.refaulted_bytes, bytes);
+        if inherited {
+            add(&mut self.inherited_refaulted_bytes, bytes);
+        }
     }
 
     /// Adds to what the calls released; once a part of the sum is unknown, it all is.
@@ -388,8 +401,8 @@ mod tests {
     fn ages_of_any_size_keep_two_digits() {
         for age_ns in [1, 255, 256, 3_100_000_000, u64::MAX] {
             let mut ages = Ages::default();
-            ages.record(0);
-            ages.record(age_ns);
+            ages.record(0, 1);
+            ages.record(age_ns, 1);
             let highest = ages.quantile_ns(1.0).expect("ages were recorded");
             assert!(
                 highest.abs_diff(age_ns) <= age_ns / 100,

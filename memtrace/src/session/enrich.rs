@@ -53,7 +53,7 @@ impl Enrich {
 
     pub fn take(&mut self, record: Record, order: &mut Reorder) {
         match record {
-            Record::Fault(fault) => order.push(Event::Fault(fault)),
+            Record::Faults(batch) => order.push(Event::Faults(batch)),
             Record::Call { call, pidfd } => {
                 let call = Arc::new(self.complete(call, pidfd));
                 if call.op.takes_away() {

@@ -2,13 +2,15 @@
 
 mod calibrate;
 pub(crate) mod ending;
-mod enrich;
+pub mod enrich;
 mod kernel_log;
+pub mod pipeline;
 mod reclaim;
 mod recognise;
 mod report;
 mod sampler;
 mod start;
+mod stream;
 mod tracker;
 
 use anyhow::Context as _;

@@ -1,12 +1,12 @@
 //! Applies events to the ledger in their order and shows what each was.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use super::ending::Ending;
 use super::enrich::Enrich;
+use super::pipeline::Pipeline;
 use super::reclaim::Reclaim;
 use super::recognise::Recognise;
 use super::sampler::Sampler;
@@ -14,37 +14,22 @@ use super::{nothing_lost, report};
 use crate::attach::{Attached, Counts};
 use crate::clock;
 use crate::config::Config;
-use crate::decode::{Delivered, decode};
-use crate::ledger::event::{Begin, Call, Event, Lost, Mapping, Op};
-use crate::ledger::{Ledger, Mm};
-use crate::order::Reorder;
+use crate::ledger::Mm;
+use crate::ledger::event::{Begin, Event, Lost};
 use crate::output::Output;
-use crate::proc;
 use crate::source::Chunk;
-use crate::view::filter::Filter;
-use crate::view::runs::{OneFault, Runs};
 use crate::view::status::Meter;
-use crate::view::{CallLine, FaultRun, Header, Line, ProcessEvent, ProcessLine, Status};
+use crate::view::{Header, Status};
 
 mod looks;
 
-/// A call on its way, and the mapping that it fell on.
-type Entered = (Arc<Call>, Option<Mapping>);
-
 /// The state of a run between the source and the output.
 pub struct Tracker {
-    ledger: Ledger,
-    order: Reorder,
+    pipeline: Pipeline,
     pub enrich: Enrich,
-    delivered: Delivered,
     output: Box<dyn Output>,
-    stream: bool,
     verbose: bool,
     status: bool,
-    filter: Filter,
-    runs: Runs,
-    /// Calls that entered and have not left, with what they fell on: it may be gone at their exit.
-    entered: HashMap<u32, Vec<Entered>>,
     /// Of the last status, by pid and image.
     meters: HashMap<(u32, u32), Meter>,
     pub reclaim: Reclaim,
@@ -65,17 +50,11 @@ pub struct Tracker {
 impl Tracker {
     pub fn new(config: &Config, output: Box<dyn Output>) -> anyhow::Result<Self> {
         Ok(Self {
-            ledger: Ledger::default(),
-            order: Reorder::default(),
+            pipeline: Pipeline::new(config.stream.then_some(config.filter)),
             enrich: Enrich::new(config.follow_forks),
-            delivered: Delivered::default(),
             output,
-            stream: config.stream,
             verbose: config.verbose > 0,
             status: config.status,
-            filter: config.filter,
-            runs: Runs::new(proc::page_bytes()),
-            entered: HashMap::new(),
             meters: HashMap::new(),
             born: HashMap::new(),
             malformed: 0,
@@ -96,12 +75,12 @@ impl Tracker {
 
     /// A process comes under trace. Known at once, so that nobody takes us for being without a target.
     pub fn begin(&mut self, begin: Begin) {
-        self.ledger.apply(&Event::Begin(begin));
+        self.pipeline.ledger.apply(&Event::Begin(begin));
     }
 
     /// An event of our own making: it takes its place among the others.
     pub fn event(&mut self, event: Event) {
-        self.order.push(event);
+        self.pipeline.order.push(event);
     }
 
     /// A process whose death only /proc may tell is known by this.
@@ -110,14 +89,14 @@ impl Tracker {
     }
 
     pub fn any_alive(&self) -> bool {
-        self.ledger.any_alive()
+        self.pipeline.ledger.any_alive()
     }
 
     /// Takes a chunk in, and applies what can have no predecessor any more.
     pub fn take(&mut self, chunk: &Chunk, kernel: &mut Attached) -> anyhow::Result<()> {
-        let (enrich, order) = (&mut self.enrich, &mut self.order);
+        let enrich = &mut self.enrich;
         enrich.begin_chunk();
-        let whole = decode(&chunk.records, &mut self.delivered, |record| {
+        let whole = self.pipeline.take_in(chunk, |record, order| {
             enrich.take(record, order);
         });
         if let Err(malformed) = whole {
@@ -126,7 +105,7 @@ impl Tracker {
             );
             self.malformed += 1;
         }
-        while let Some(event) = self.order.release(chunk.complete_ns) {
+        while let Some(event) = self.pipeline.next(chunk.complete_ns) {
             self.before(&event, kernel);
             self.apply(&event)?;
             self.after(&event, kernel);
@@ -145,11 +124,11 @@ impl Tracker {
         self.sample_rss();
         self.reclaim.read();
         for event in self.reclaim.all(clock::now_ns(), kernel) {
-            self.order.push(event);
+            self.pipeline.order.push(event);
         }
         let mut images = Vec::new();
         for pid in self.owners() {
-            let Some(mm) = self.ledger.mm_of(pid) else {
+            let Some(mm) = self.pipeline.ledger.mm_of(pid) else {
                 continue;
             };
             images.push((mm.pid, mm.image));
@@ -164,7 +143,7 @@ impl Tracker {
         let of = |lost: &Lost| (lost.faults, lost.calls, lost.lifecycle, lost.populated);
         let more = of(&lost) != of(&self.lost);
         self.lost = lost;
-        self.ledger.apply(&Event::Lost(lost));
+        self.pipeline.ledger.apply(&Event::Lost(lost));
         if more {
             self.output.lost(&lost).context(WRITING)?;
         }
@@ -178,19 +157,21 @@ impl Tracker {
             return Ok(());
         }
         let lost = self.lost;
-        if self.stream {
-            let mut runs = Vec::new();
-            self.runs.advance(lost.at_ns, &mut runs);
-            self.show_runs(runs)?;
+        if let Some(stream) = &mut self.pipeline.stream {
+            stream
+                .advance(lost.at_ns, &mut *self.output)
+                .context(WRITING)?;
         }
         // Those that ended need no rates any more.
         self.meters.retain(|(pid, image), _| {
-            self.ledger
+            self.pipeline
+                .ledger
                 .mm_of(*pid)
                 .is_some_and(|mm| (mm.pid, mm.image) == (*pid, *image))
         });
         if self.status {
             let statuses: Vec<_> = self
+                .pipeline
                 .ledger
                 .mms()
                 .iter()
@@ -211,28 +192,28 @@ impl Tracker {
         kernel: &Attached,
     ) -> anyhow::Result<()> {
         for event in self.reclaim.all(end_ns, kernel) {
-            self.ledger.apply(&event);
+            self.pipeline.ledger.apply(&event);
         }
-        let mut runs = Vec::new();
-        self.runs.flush(&mut runs);
-        self.show_runs(runs)?;
+        if let Some(stream) = &mut self.pipeline.stream {
+            stream.finish(&mut *self.output).context(WRITING)?;
+        }
         self.status_due = false;
         let lost = report::lost(end_ns, counts);
-        self.ledger.apply(&Event::Lost(lost));
+        self.pipeline.ledger.apply(&Event::Lost(lost));
         if !nothing_lost(&lost) {
             self.output.lost(&lost).context(WRITING)?;
         }
         let check = report::Check {
             counts: *counts,
-            delivered: self.delivered,
-            late: self.order.late(),
+            delivered: self.pipeline.delivered,
+            late: self.pipeline.order.late(),
             malformed: self.malformed,
-            alive: self.ledger.live_pids().len() as u64,
+            alive: self.pipeline.ledger.live_pids().len() as u64,
             ending: *ending,
         };
-        self.ledger.finish(end_ns);
+        self.pipeline.ledger.finish(end_ns);
         let summaries = report::summaries(
-            &self.ledger,
+            &self.pipeline.ledger,
             &check,
             &mut report::Surroundings {
                 recognise: &mut self.recognise,
@@ -254,134 +235,9 @@ impl Tracker {
     }
 
     fn apply(&mut self, event: &Event) -> anyhow::Result<()> {
-        if self.stream {
-            return self.apply_and_show(event);
-        }
-        self.ledger.apply(event);
-        Ok(())
-    }
-
-    fn apply_and_show(&mut self, event: &Event) -> anyhow::Result<()> {
-        match event {
-            Event::Fault(fault) => {
-                let Some(was) = self.ledger.apply(event) else {
-                    return Ok(());
-                };
-                let mapping = self
-                    .ledger
-                    .mm_of(fault.pid)
-                    .and_then(|mm| mm.mapping_at(fault.addr));
-                let mut runs = Vec::new();
-                self.runs
-                    .push(&OneFault::new(fault, &was, mapping), &mut runs);
-                self.show_runs(runs)
-            }
-            Event::Enter(call) => {
-                let on = self.falls_on(call);
-                self.entered
-                    .entry(call.tid)
-                    .or_default()
-                    .push((Arc::clone(call), on));
-                self.ledger.apply(event);
-                Ok(())
-            }
-            Event::Leave(call) => {
-                let on = self.entered_on(call).unwrap_or_else(|| self.falls_on(call));
-                let old_break = self.ledger.mm_of(call.pid).and_then(Mm::brk);
-                let known = self.ledger.mm_of(call.pid).is_some();
-                self.ledger.apply(event);
-                if !known {
-                    return Ok(());
-                }
-                let mut runs = Vec::new();
-                self.runs.end(call.tid, &mut runs);
-                self.show_runs(runs)?;
-                self.show(&Line::Call(CallLine {
-                    call: Arc::clone(call),
-                    mapping: on,
-                    old_break,
-                }))
-            }
-            Event::Fork(fork) => {
-                let (at_ns, pid, parent_pid) = (fork.at_ns, fork.pid, fork.parent_pid);
-                self.lifecycle(event, at_ns, pid, ProcessEvent::Fork { parent_pid })
-            }
-            Event::Exec(exec) => {
-                let comm = exec.comm.clone();
-                self.lifecycle(event, exec.at_ns, exec.pid, ProcessEvent::Exec { comm })
-            }
-            Event::Exit(exit) => {
-                // A process can be told dead twice: by the kernel side, and by /proc.
-                let known = self.ledger.knows(exit.pid);
-                if known {
-                    let status = exit.status;
-                    return self.lifecycle(
-                        event,
-                        exit.at_ns,
-                        exit.pid,
-                        ProcessEvent::Exit { status },
-                    );
-                }
-                Ok(())
-            }
-            _ => {
-                self.ledger.apply(event);
-                Ok(())
-            }
-        }
-    }
-
-    fn lifecycle(
-        &mut self,
-        event: &Event,
-        at_ns: u64,
-        pid: u32,
-        process_event: ProcessEvent,
-    ) -> anyhow::Result<()> {
-        self.ledger.apply(event);
-        let mut runs = Vec::new();
-        self.runs.end(pid, &mut runs);
-        self.show_runs(runs)?;
-        self.show(&Line::Process(ProcessLine {
-            at_ns,
-            pid,
-            event: process_event,
-        }))
-    }
-
-    /// The mapping at the address that the call names, as it is now.
-    fn falls_on(&self, call: &Call) -> Option<Mapping> {
-        let addr = call.op.addr()?;
-        let whose = match call.op {
-            Op::ProcessMadvise { target_pid, .. } => target_pid?,
-            _ => call.pid,
-        };
-        self.ledger.mm_of(whose)?.mapping_at(addr).cloned()
-    }
-
-    /// What the call fell on when it entered, if it was seen to enter.
-    fn entered_on(&mut self, call: &Arc<Call>) -> Option<Option<Mapping>> {
-        let calls = self.entered.get_mut(&call.tid)?;
-        let at = calls.iter().position(|(c, _)| Arc::ptr_eq(c, call))?;
-        let (_, on) = calls.swap_remove(at);
-        if calls.is_empty() {
-            self.entered.remove(&call.tid);
-        }
-        Some(on)
-    }
-
-    fn show_runs(&mut self, runs: Vec<FaultRun>) -> anyhow::Result<()> {
-        for run in runs {
-            self.show(&Line::Faults(run))?;
-        }
-        Ok(())
-    }
-
-    fn show(&mut self, line: &Line) -> anyhow::Result<()> {
-        if self.filter.shows(line) {
-            self.output.line(line).context(WRITING)?;
-        }
-        Ok(())
+        self.pipeline
+            .apply(event, &mut *self.output)
+            .context(WRITING)
     }
 }
 

@@ -3,49 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::FaultRun;
-use crate::ledger::Classified;
-use crate::ledger::event::{Access, Fault, Mapping};
-use crate::ledger::totals::FaultClass;
+use crate::ledger::Stretch;
 
 /// A run that began this long ago is shown, whether or not it may still grow.
 pub const LONGEST_NS: u64 = 200_000_000;
 /// Threads with an open run at once; beyond it the oldest run is shown early.
 pub const MOST_OPEN: usize = 4096;
-
-/// One fault and what it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OneFault<'a> {
-    pub at_ns: u64,
-    pub pid: u32,
-    pub tid: u32,
-    /// The page's address.
-    pub addr: u64,
-    pub access: Access,
-    pub class: FaultClass,
-    pub zero_page_write: bool,
-    /// Since the release; refaults only.
-    pub age_ns: Option<u64>,
-    pub mapping: Option<&'a Mapping>,
-}
-
-impl<'a> OneFault<'a> {
-    /// A fault as the ledger classed it, with the mapping at its address.
-    pub fn new(fault: &Fault, was: &Classified, mapping: Option<&'a Mapping>) -> Self {
-        Self {
-            at_ns: fault.at_ns,
-            pid: fault.pid,
-            tid: fault.tid,
-            addr: fault.addr,
-            access: fault.access,
-            class: was.class,
-            zero_page_write: was.zero_page_write,
-            age_ns: was
-                .release
-                .map(|release| fault.at_ns.saturating_sub(release.at_ns)),
-            mapping,
-        }
-    }
-}
 
 /// The runs that may still grow, one for each thread. Finished ones are pushed to `out`.
 #[derive(Debug)]
@@ -65,22 +28,22 @@ impl Runs {
         }
     }
 
-    /// Takes a fault in: it extends its thread's run, or ends it and begins another.
-    pub fn push(&mut self, fault: &OneFault<'_>, out: &mut Vec<FaultRun>) {
-        self.advance(fault.at_ns, out);
-        if let Some(run) = self.open.get_mut(&fault.tid) {
-            if extend(run, fault, self.page_bytes) {
+    /// Takes faults in: they extend their thread's run, or end it and begin another.
+    pub fn push(&mut self, faults: &Stretch<'_>, out: &mut Vec<FaultRun>) {
+        self.advance(faults.at_ns, out);
+        if let Some(run) = self.open.get_mut(&faults.tid) {
+            if extend(run, faults, self.page_bytes) {
                 return;
             }
-            self.end(fault.tid, out);
+            self.end(faults.tid, out);
         }
         if self.open.len() >= MOST_OPEN
             && let Some((_, tid)) = self.by_age.first().copied()
         {
             self.end(tid, out);
         }
-        self.by_age.insert((fault.at_ns, fault.tid));
-        self.open.insert(fault.tid, begin(fault, self.page_bytes));
+        self.by_age.insert((faults.at_ns, faults.tid));
+        self.open.insert(faults.tid, begin(faults, self.page_bytes));
     }
 
     /// A call of this thread comes: its run so far is shown before it.
@@ -108,38 +71,39 @@ impl Runs {
     }
 }
 
-fn begin(fault: &OneFault<'_>, page_bytes: u64) -> FaultRun {
+fn begin(faults: &Stretch<'_>, page_bytes: u64) -> FaultRun {
     FaultRun {
-        at_ns: fault.at_ns,
-        pid: fault.pid,
-        tid: fault.tid,
-        addr: fault.addr,
-        len_bytes: page_bytes,
-        faults: 1,
-        class: fault.class,
-        access: fault.access,
-        age_ns: fault.age_ns,
-        zero_page_write: fault.zero_page_write,
-        mapping: fault.mapping.cloned(),
+        at_ns: faults.at_ns,
+        pid: faults.pid,
+        tid: faults.tid,
+        addr: faults.addr,
+        len_bytes: faults.pages * page_bytes,
+        faults: faults.pages,
+        class: faults.was.class,
+        access: faults.access,
+        age_ns: faults.age_ns(),
+        zero_page_write: faults.was.zero_page_write,
+        mapping: faults.mapping.cloned(),
     }
 }
 
-/// Adds the fault to the run if it is of the same kind and touches either of its ends.
-fn extend(run: &mut FaultRun, fault: &OneFault<'_>, page_bytes: u64) -> bool {
-    let above = run.addr.checked_add(run.len_bytes) == Some(fault.addr);
-    let below = fault.addr.checked_add(page_bytes) == Some(run.addr);
+/// Adds the faults to the run if they are of the same kind and touch either of its ends.
+fn extend(run: &mut FaultRun, faults: &Stretch<'_>, page_bytes: u64) -> bool {
+    let len_bytes = faults.pages * page_bytes;
+    let above = run.addr.checked_add(run.len_bytes) == Some(faults.addr);
+    let below = faults.addr.checked_add(len_bytes) == Some(run.addr);
     let alike = (above || below)
-        && run.pid == fault.pid
-        && run.class == fault.class
-        && run.access == fault.access
-        && run.zero_page_write == fault.zero_page_write
-        && run.mapping.as_ref() == fault.mapping;
+        && run.pid == faults.pid
+        && run.class == faults.was.class
+        && run.access == faults.access
+        && run.zero_page_write == faults.was.zero_page_write
+        && run.mapping.as_ref() == faults.mapping;
     if !alike {
         return false;
     }
-    run.addr = run.addr.min(fault.addr);
-    run.len_bytes += page_bytes;
-    run.faults += 1;
+    run.addr = run.addr.min(faults.addr);
+    run.len_bytes += len_bytes;
+    run.faults += faults.pages;
     true
 }
 
@@ -150,26 +114,47 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ledger::event::MappingKind;
+    use crate::ledger::Classified;
+    use crate::ledger::advice::Advice;
+    use crate::ledger::event::{Access, Mapping, MappingKind};
+    use crate::ledger::pages::{Release, Source};
+    use crate::ledger::totals::{Basis, FaultClass};
 
     const PAGE: u64 = 4096;
 
-    fn fault(at_ns: u64, tid: u32, page: u64) -> OneFault<'static> {
-        OneFault {
+    const WAS: Classified = Classified {
+        class: FaultClass::RefaultFree,
+        release: Some(Release {
+            source: Source::Advice(Advice::FREE),
+            at_ns: 0,
+            inherited: false,
+        }),
+        zero_page_write: false,
+        ambiguous: false,
+        bytes: PAGE,
+        basis: Basis::Exact,
+        after: None,
+    };
+
+    fn stretch(at_ns: u64, tid: u32, page: u64, pages: u64) -> Stretch<'static> {
+        Stretch {
             at_ns,
             pid: 1,
             tid,
             addr: page * PAGE,
+            pages,
             access: Access::Write,
-            class: FaultClass::RefaultFree,
-            zero_page_write: false,
-            age_ns: Some(at_ns),
+            was: WAS,
             mapping: None,
         }
     }
 
+    fn fault(at_ns: u64, tid: u32, page: u64) -> Stretch<'static> {
+        stretch(at_ns, tid, page, 1)
+    }
+
     /// Pushes the faults and returns what came out before the flush, and by it.
-    fn run(faults: &[OneFault<'_>]) -> (Vec<FaultRun>, Vec<FaultRun>) {
+    fn run(faults: &[Stretch<'_>]) -> (Vec<FaultRun>, Vec<FaultRun>) {
         let mut runs = Runs::new(PAGE);
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for fault in faults {
@@ -197,6 +182,17 @@ mod tests {
         let (before, after) = run(&[fault(10, 1, 7), fault(11, 1, 6), fault(12, 1, 5)]);
         assert!(before.is_empty());
         assert_eq!(spans(&after), [(5, 3, 3)]);
+    }
+
+    #[test]
+    fn stretches_join_like_single_faults() {
+        let (before, after) = run(&[
+            stretch(10, 1, 5, 3),
+            stretch(11, 1, 8, 2),
+            stretch(12, 1, 1, 4),
+        ]);
+        assert!(before.is_empty());
+        assert_eq!(spans(&after), [(1, 9, 9)]);
     }
 
     #[test]
@@ -232,35 +228,41 @@ mod tests {
             name: Some(Arc::from(name)),
         };
         let (one, same, other) = (mapping("a"), mapping("a"), mapping("b"));
-        let first = OneFault {
+        let first = Stretch {
             mapping: Some(&one),
             ..fault(10, 1, 5)
         };
-        let next = OneFault {
+        let next = Stretch {
             mapping: Some(&same),
             ..fault(11, 1, 6)
         };
         assert_eq!(run(&[first, next]).0, []);
         for broken in [
-            OneFault {
-                class: FaultClass::RefaultOther,
+            Stretch {
+                was: Classified {
+                    class: FaultClass::RefaultOther,
+                    ..WAS
+                },
                 ..next
             },
-            OneFault {
+            Stretch {
                 access: Access::Read,
                 ..next
             },
-            OneFault {
+            Stretch {
                 mapping: Some(&other),
                 ..next
             },
-            OneFault {
+            Stretch {
                 mapping: None,
                 ..next
             },
-            OneFault { pid: 2, ..next },
-            OneFault {
-                zero_page_write: true,
+            Stretch { pid: 2, ..next },
+            Stretch {
+                was: Classified {
+                    zero_page_write: true,
+                    ..WAS
+                },
                 ..next
             },
         ] {
@@ -322,7 +324,7 @@ mod tests {
         #[test]
         fn every_fault_comes_out_once(
             faults in prop::collection::vec(
-                (0u64..100_000_000, 0u32..4, 0u64..12, 0usize..3, prop::bool::ANY),
+                (0u64..100_000_000, 0u32..4, 0u64..12, 1u64..4, 0usize..3, prop::bool::ANY),
                 0..400,
             ),
             calls in prop::collection::vec(prop::option::of(0u32..4), 400),
@@ -331,14 +333,19 @@ mod tests {
             let mut out = Vec::new();
             let mut now = 0;
             let mut expected: HashMap<(u32, FaultClass, u64), u64> = HashMap::new();
-            for ((step, tid, page, class, read), call) in faults.iter().copied().zip(calls) {
+            for ((step, tid, page, pages, class, read), call) in faults.iter().copied().zip(calls) {
                 now += step;
-                let one = OneFault {
-                    class: FaultClass::ALL[class],
+                let one = Stretch {
+                    was: Classified {
+                        class: FaultClass::ALL[class],
+                        ..WAS
+                    },
                     access: if read { Access::Read } else { Access::Write },
-                    ..fault(now, tid, page)
+                    ..stretch(now, tid, page, pages)
                 };
-                *expected.entry((tid, one.class, page)).or_default() += 1;
+                for page in page..page + pages {
+                    *expected.entry((tid, one.was.class, page)).or_default() += 1;
+                }
                 runs.push(&one, &mut out);
                 if let Some(tid) = call {
                     runs.end(tid, &mut out);

@@ -47,7 +47,7 @@ mod tests {
         free.requested_bytes = 100;
         free.refaults = 1;
         free.refaulted_bytes = 50;
-        free.ages.record(u64::from(pid) * 1000);
+        free.ages.record(u64::from(pid) * 1000, 1);
         totals.unmap.brk.calls = 3;
         totals.map.mremap.bytes = 7;
         totals.faults.total = 5;

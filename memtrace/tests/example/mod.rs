@@ -394,13 +394,13 @@ fn busy() -> Totals {
     free.refaults = 3_148;
     free.refaulted_bytes = 3_148 * PAGE;
     for nth in 0..100 {
-        free.ages.record(nth * 62 * MS);
+        free.ages.record(nth * 62 * MS, 1);
     }
     let mut dontneed = release(12, 1, 24 * M);
     dontneed.partial = 1;
     dontneed.refaults = 4_984;
     dontneed.refaulted_bytes = 4_984 * PAGE;
-    dontneed.ages.record(12 * MS);
+    dontneed.ages.record(12 * MS, 1);
     totals.advice.insert(Advice::FREE, free);
     totals.advice.insert(Advice::DONTNEED, dontneed);
     totals.advice.insert(Advice::HUGEPAGE, release(2, 0, 4 * M));

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::ledger::advice::Advice;
-use crate::ledger::event::{Access, Begin, Event, Exec, Exit, Fault, Fork};
+use crate::ledger::event::{Access, Begin, Event, Exec, Exit, Fault, FaultBatch, Fork};
 use crate::ledger::totals::FaultClass as C;
 
 const CHILD: u32 = 20;
@@ -20,7 +20,7 @@ fn fork(s: &mut Scene, shares_vm: bool) {
 
 fn child_write(s: &mut Scene, n: u64, present: bool) -> C {
     let at_ns = s.tick();
-    s.apply(Event::Fault(Fault {
+    s.apply(Event::Faults(FaultBatch::of(&Fault {
         at_ns,
         pid: CHILD,
         tid: CHILD,
@@ -28,7 +28,7 @@ fn child_write(s: &mut Scene, n: u64, present: bool) -> C {
         present,
         access: Access::Write,
         by_kernel: false,
-    }))
+    })))
     .expect("the child is known")
     .class
 }
@@ -166,7 +166,7 @@ fn what_a_launched_process_does_before_its_first_exec_is_not_counted() {
         comm: "memtrace".to_owned(),
         before_exec: true,
     }));
-    let before = s.apply(Event::Fault(Fault {
+    let before = s.apply(Event::Faults(FaultBatch::of(&Fault {
         at_ns: 2,
         pid: CHILD,
         tid: CHILD,
@@ -174,7 +174,7 @@ fn what_a_launched_process_does_before_its_first_exec_is_not_counted() {
         present: false,
         access: Access::Read,
         by_kernel: false,
-    }));
+    })));
     assert_eq!(before, None);
     exec(&mut s, CHILD, true);
     let mm = s.ledger.mm_of(CHILD).expect("it began with its exec");

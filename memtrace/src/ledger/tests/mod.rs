@@ -1,5 +1,6 @@
 //! The ledger against synthetic events: what each must count, and a page-by-page model.
 
+mod batches;
 mod cells;
 mod lazy;
 mod lazy_before;

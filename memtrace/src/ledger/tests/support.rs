@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{
-    Access, Begin, Call, Event, Fault, Folios, Fork, Mapping, MappingKind, Mappings, Measuring, Op,
-    Populated, Rollup, Sample, Taken,
+    Access, Begin, Call, Event, Fault, FaultBatch, Folios, Fork, Mapping, MappingKind, Mappings,
+    Measuring, Op, Populated, Rollup, Sample, Taken,
 };
 use crate::ledger::lazy::Lazy;
 use crate::ledger::totals::{Basis, FaultClass, ReleaseTotals, Released, Totals};
-use crate::ledger::{Classified, Ledger};
+use crate::ledger::{Classified, Ledger, Stretch};
 
 pub const PAGE: u64 = 4096;
 /// Where the tests map.
@@ -82,8 +82,19 @@ impl Scene {
         }));
     }
 
+    /// Takes an event in; of a batch of faults, returns what the first was.
     pub fn apply(&mut self, event: Event) -> Option<Classified> {
-        self.ledger.apply(&event)
+        let mut first = None;
+        match &event {
+            Event::Faults(batch) => {
+                let mut tell = |faults: &Stretch<'_>| {
+                    first.get_or_insert(faults.was);
+                };
+                self.ledger.faults(batch, Some(&mut tell));
+            }
+            _ => self.ledger.apply(&event),
+        }
+        first
     }
 
     pub fn tick(&mut self) -> u64 {
@@ -176,7 +187,7 @@ impl Scene {
     ) -> Classified {
         let at_ns = self.tick();
         let (pid, tid) = (PID, self.tid);
-        self.apply(Event::Fault(Fault {
+        self.apply(Event::Faults(FaultBatch::of(&Fault {
             at_ns,
             pid,
             tid,
@@ -184,7 +195,7 @@ impl Scene {
             present,
             access,
             by_kernel,
-        }))
+        })))
         .expect("the process is known")
     }
 

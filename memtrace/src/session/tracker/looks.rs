@@ -15,7 +15,7 @@ impl Tracker {
         if let Ok(sizes) = proc::rss::read(pid)
             && sizes.resident_bytes > 0
         {
-            self.order.push(Event::Sample(Sample {
+            self.pipeline.order.push(Event::Sample(Sample {
                 at_ns: clock::now_ns(),
                 pid,
                 rss_bytes: sizes.resident_bytes,
@@ -37,7 +37,7 @@ impl Tracker {
             return;
         }
         for event in self.reclaim.begin(pid, clock::now_ns(), kernel) {
-            self.order.push(event);
+            self.pipeline.order.push(event);
         }
     }
 
@@ -62,9 +62,9 @@ impl Tracker {
     /// A look, and what the kernel took by then: together they tell what was written again.
     pub(super) fn sampled(&mut self, sample: Sample, kernel: &Attached) {
         if let Some(taken) = self.reclaim.taken(sample.pid, sample.at_ns, kernel) {
-            self.order.push(taken);
+            self.pipeline.order.push(taken);
         }
-        self.order.push(Event::Sample(sample));
+        self.pipeline.order.push(Event::Sample(sample));
     }
 
     /// The last looks, while the processes still live.
@@ -95,9 +95,14 @@ impl Tracker {
 
     /// The processes that live and have an address space of their own.
     pub(super) fn owners(&self) -> Vec<u32> {
-        let mut pids = self.ledger.live_pids();
+        let mut pids = self.pipeline.ledger.live_pids();
         // Whoever borrows an address space (vfork) may have left it by now, and events lag.
-        pids.retain(|pid| self.ledger.mm_of(*pid).is_some_and(|mm| mm.pid == *pid));
+        pids.retain(|pid| {
+            self.pipeline
+                .ledger
+                .mm_of(*pid)
+                .is_some_and(|mm| mm.pid == *pid)
+        });
         pids
     }
 
@@ -109,12 +114,12 @@ impl Tracker {
             _ => return,
         };
         // A vfork child works on its parent's image, which goes on.
-        if let Some(mm) = self.ledger.mm_of(pid).filter(|mm| mm.pid == pid) {
+        if let Some(mm) = self.pipeline.ledger.mm_of(pid).filter(|mm| mm.pid == pid) {
             self.recognise.image_ends((mm.pid, mm.image), at_ns);
         }
         self.looked_for.remove(&pid);
         if let Some(taken) = self.reclaim.image_ends(pid, at_ns, kernel) {
-            self.ledger.apply(&taken);
+            self.pipeline.ledger.apply(&taken);
         }
     }
 
@@ -123,13 +128,13 @@ impl Tracker {
     pub(super) fn after(&mut self, event: &Event, kernel: &mut Attached) {
         let pid = match event {
             Event::Exec(exec) if exec.followed => {
-                if let Some(mm) = self.ledger.mm_of(exec.pid) {
+                if let Some(mm) = self.pipeline.ledger.mm_of(exec.pid) {
                     self.recognise.ask((mm.pid, mm.image));
                 }
                 exec.pid
             }
             Event::Fork(fork) if fork.followed && !fork.shares_vm => {
-                if let Some(parent) = self.ledger.mm_of(fork.parent_pid) {
+                if let Some(parent) = self.pipeline.ledger.mm_of(fork.parent_pid) {
                     let parent = (parent.pid, parent.image);
                     self.recognise.inherit(parent, (fork.pid, 0));
                 }
@@ -138,10 +143,10 @@ impl Tracker {
             _ => return,
         };
         if self.reclaim.is_exact()
-            && let Some(mm) = self.ledger.mm_of(pid)
+            && let Some(mm) = self.pipeline.ledger.mm_of(pid)
         {
             for event in self.reclaim.look_after(pid, mm, kernel) {
-                self.order.push(event);
+                self.pipeline.order.push(event);
             }
         }
     }
@@ -150,11 +155,11 @@ impl Tracker {
     /// what was just marked is looked at.
     pub(super) fn look_after_lazy(&mut self, kernel: &mut Attached) {
         for pid in self.owners() {
-            let Some(mm) = self.ledger.mm_of(pid) else {
+            let Some(mm) = self.pipeline.ledger.mm_of(pid) else {
                 continue;
             };
             for event in self.reclaim.look_after(pid, mm, kernel) {
-                self.order.push(event);
+                self.pipeline.order.push(event);
             }
             if mm.lazy_unseen() {
                 let marked_ns = mm.lazy().last_marked_ns.unwrap_or(mm.start_ns);
@@ -171,14 +176,14 @@ impl Tracker {
             // In their place among the events: after an exec, what is read is the new image's.
             self.sample(pid);
             if let Some(event) = self.enrich.folios(pid) {
-                self.order.push(event);
+                self.pipeline.order.push(event);
             }
         }
     }
 
     /// Processes whose end the kernel side could not tell us.
     pub(super) fn note_the_dead(&mut self) {
-        for pid in self.ledger.live_pids() {
+        for pid in self.pipeline.ledger.live_pids() {
             let (dead, start_ticks) = match proc::stat::read(pid) {
                 Ok(stat) => (stat.is_dead(), Some(stat.start_ticks)),
                 Err(error) => (proc::is_gone(&error), None),
@@ -189,7 +194,7 @@ impl Tracker {
             };
             if dead || reused {
                 // Its own record, if there is one, is in the ring already and comes first.
-                self.order.push(Event::Exit(Exit {
+                self.pipeline.order.push(Event::Exit(Exit {
                     at_ns: clock::now_ns(),
                     pid,
                     status: None,
