@@ -38,6 +38,18 @@ pub struct Chunk {
     pub records: Bytes,
     /// Everything that happened before this time is in this chunk or an earlier one.
     pub complete_ns: u64,
+    /// Something did not get into the ring.
+    pub gap: Option<Gap>,
+}
+
+/// Records are missing, of these classes, after this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// No earlier than the `complete_ns` of the chunk before.
+    pub since_ns: u64,
+    pub faults: bool,
+    /// Calls, or lifecycle events.
+    pub calls: bool,
 }
 
 mod batches;
@@ -68,6 +80,8 @@ impl Source {
             ring_bytes: ring_bytes as usize,
             buffer: BytesMut::with_capacity(CHUNK),
             complete_ns: 0,
+            lost: Losses::default(),
+            gap: None,
         };
         let thread = std::thread::Builder::new()
             .name("ring".to_owned())
@@ -107,6 +121,15 @@ struct Reader {
     to_consumer: mpsc::Sender<Chunk>,
     buffer: BytesMut,
     complete_ns: u64,
+    lost: Losses,
+    gap: Option<Gap>,
+}
+
+/// Running counts of what did not get into the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Losses {
+    faults: u64,
+    calls: u64,
 }
 
 impl Reader {
@@ -120,6 +143,7 @@ impl Reader {
             let oldest_ns = self.oldest_pending_ns();
             let gathered = self.batches.peek(now_ns, &mut self.buffer);
             let records = gathered + self.drain();
+            self.look_for_losses();
             if stopping {
                 // No program runs any more, and no more than one ring full can have been left.
                 // Nothing can come after this, and calls in flight will never be told of.
@@ -141,6 +165,29 @@ impl Reader {
             } else {
                 (sleep_ms * 2).min(IDLE_MS)
             };
+        }
+    }
+
+    /// Notes a gap where the kernel side has lost something since the last look. It may lie
+    /// anywhere in what is not complete yet: a call that is lost has taken memory from its enter on,
+    /// and calls in flight have held everything back since then.
+    fn look_for_losses(&mut self) {
+        let counts = self.ends.cpus.counts();
+        let lost = Losses {
+            faults: counts.faults_lost,
+            calls: counts.calls_lost
+                + counts.lives_lost
+                + counts.join_overflow
+                + counts.calls_missed
+                + counts.targets_overflow,
+        };
+        if lost != self.lost {
+            self.gap = Some(Gap {
+                since_ns: self.complete_ns,
+                faults: lost.faults != self.lost.faults,
+                calls: lost.calls != self.lost.calls,
+            });
+            self.lost = lost;
         }
     }
 
@@ -185,6 +232,7 @@ impl Reader {
         let chunk = Chunk {
             records: self.buffer.split().freeze(),
             complete_ns: self.complete_ns,
+            gap: self.gap.take(),
         };
         self.buffer.reserve(CHUNK);
         self.to_consumer.blocking_send(chunk).map_err(|_| ())

@@ -73,6 +73,8 @@ pub struct Options {
     pub ringbuf_bytes: u32,
     /// How much the kernel side says of rare events: 0 for nothing, 5 for all (aya_log's levels).
     pub log_level: u8,
+    /// Be ready to count resident pages.
+    pub counts_pages: bool,
     /// Count what every call releases and every fault populates.
     pub exact_bytes: bool,
 }
@@ -102,7 +104,19 @@ pub struct RingEnds {
 /// One sentence that says what could not be loaded or attached, why, and what to do.
 pub fn attach(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     preflight()?;
-    in_sight_of_tracefs(|| attach_here(options))
+    let result = in_sight_of_tracefs(|| attach_here(options));
+    give_back_freed_memory();
+    result
+}
+
+/// Reading the kernel's BTF takes some twenty megabytes, for a moment.
+fn give_back_freed_memory() {
+    // Other C libraries give back by themselves.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes an integer, and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// What would otherwise fail later, and less clearly.
@@ -153,7 +167,7 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     let control = Control::new(take("CONTROL")?)?;
     let mut targets: HashMap<_, u32, u32> = HashMap::try_from(take("TARGETS")?)?;
     let cpus = Arc::new(Cpus::new(take("CPU")?, possible_cpus()? as usize)?);
-    let resident = resident::Resident::new(&mut ebpf, possible_cpus()?, uncounted)?;
+    let mut resident = resident::Resident::new(&mut ebpf, possible_cpus()?, uncounted)?;
 
     if options.pids.len() > 1 {
         for pid in &options.pids {
@@ -166,7 +180,11 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
 
     programs::attach_lifecycle(&mut ebpf)?;
     programs::attach_calls(&mut ebpf)?;
-    let (fault_source, passed_over) = attach_faults(&mut ebpf, options.fault_source)?;
+    let btf = Btf::from_sys_fs().ok();
+    let (fault_source, passed_over) = attach_faults(&mut ebpf, options.fault_source, btf.as_ref())?;
+    if let Some(btf) = btf.filter(|_| options.counts_pages) {
+        resident.prepare(&mut ebpf, &btf);
+    }
     // TARGETS stays alive through the programs that use it.
     let attached = Attached {
         ebpf,
@@ -363,15 +381,15 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
 fn attach_faults(
     ebpf: &mut Ebpf,
     wanted: Option<FaultSource>,
+    btf: Option<&Btf>,
 ) -> anyhow::Result<(FaultSource, Vec<(FaultSource, String)>)> {
     let ladder = match &wanted {
         Some(one) => std::slice::from_ref(one),
         None => &FaultSource::LADDER[..],
     };
-    let btf = Btf::from_sys_fs().ok();
     let mut failures = Vec::new();
     for &source in ladder {
-        match programs::attach_fault_source(ebpf, source, btf.as_ref()) {
+        match programs::attach_fault_source(ebpf, source, btf) {
             Ok(()) => return Ok((source, failures)),
             Err(error) => failures.push((source, format!("{error:#}"))),
         }
@@ -401,6 +419,7 @@ pub fn try_all() -> Tried {
         fault_source: None,
         ringbuf_bytes: 64 * 1024,
         log_level: 0,
+        counts_pages: false,
         exact_bytes: false,
     };
     let explain = |error: anyhow::Error| format!("{error:#}");
@@ -419,7 +438,8 @@ pub fn try_all() -> Tried {
         .map(|source| {
             let alone = || {
                 let (mut ebpf, _) = load(&options)?;
-                attach_faults(&mut ebpf, Some(source)).map(drop)
+                let btf = Btf::from_sys_fs().ok();
+                attach_faults(&mut ebpf, Some(source), btf.as_ref()).map(drop)
             };
             let result = whole
                 .clone()

@@ -10,7 +10,7 @@ use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
 use memtrace_ebpf::{CPU_SLICE, MmCpu, MmShared, mm_slot};
 
-use super::programs;
+use super::{give_back_freed_memory, programs};
 use crate::kernel::btf::Btf as KernelTypes;
 use crate::pod::Wire;
 
@@ -216,17 +216,33 @@ impl Resident {
             .context("the map of address spaces")
     }
 
+    /// Loads the programs, so that counting can begin without delay. Where they can't be, no
+    /// count will be had, and each says why.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf, btf: &Btf) {
+        if self.unsupported.is_none()
+            && let Err(error) = self.load(ebpf, btf)
+        {
+            self.unsupported = Some(format!("{error:#}"));
+        }
+    }
+
+    fn load(&mut self, ebpf: &mut Ebpf, btf: &Btf) -> anyhow::Result<()> {
+        let counter: &mut BtfTracePoint = programs::program(ebpf, COUNTER)?;
+        programs::attached("kmem:rss_stat", counter.load(COUNTER, btf))?;
+        let finder: &mut Iter = programs::program(ebpf, FINDER)?;
+        programs::attached("the iterator over tasks", finder.load("task", btf))?;
+        self.loaded = true;
+        Ok(())
+    }
+
     fn attach(&mut self, ebpf: &mut Ebpf) -> anyhow::Result<()> {
         if self.link.is_some() {
             return Ok(());
         }
         if !self.loaded {
             let btf = Btf::from_sys_fs().map_err(|_| anyhow!("this kernel has no BTF"))?;
-            let counter: &mut BtfTracePoint = programs::program(ebpf, COUNTER)?;
-            programs::attached("kmem:rss_stat", counter.load(COUNTER, &btf))?;
-            let finder: &mut Iter = programs::program(ebpf, FINDER)?;
-            programs::attached("the iterator over tasks", finder.load("task", &btf))?;
-            self.loaded = true;
+            self.load(ebpf, &btf)?;
+            give_back_freed_memory();
         }
         let counter: &mut BtfTracePoint = programs::program(ebpf, COUNTER)?;
         self.link = Some(programs::attached("kmem:rss_stat", counter.attach())?);

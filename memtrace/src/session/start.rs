@@ -157,6 +157,7 @@ fn attach_programs(config: &Config, pids: Vec<u32>) -> anyhow::Result<(Attached,
         fault_source: config.fault_source,
         ringbuf_bytes: config.ringbuf_bytes,
         log_level: kernel_log::level(config.verbose),
+        counts_pages: config.reclaim_tracking || config.exact_bytes,
         exact_bytes: config.exact_bytes,
     };
     let (attached, ends) = attach::attach(&options)?;
