@@ -20,7 +20,6 @@ use crate::{paths, process};
 
 /// For one boot, whatever happens in it.
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
-const MEMORY_MIB: u64 = 2048;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -56,10 +55,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .collect::<Result<Vec<_>>>()?;
     let common = image::common(&build::build(&root)?)?;
 
-    let boots = files.iter().flat_map(|(kernel, files)| {
-        let boots = Boot::of(kernel).into_iter();
-        boots.map(move |boot| (boot, files))
-    });
+    let boots = files
+        .iter()
+        .flat_map(|(kernel, files)| Boot::of(kernel).into_iter().map(move |boot| (boot, files)));
     let rows = Matrix {
         args,
         common: &common,
@@ -120,14 +118,21 @@ impl Matrix<'_> {
                 result.map_err(|_| anyhow!("a thread that runs guests has panicked"))?
             })
         })?;
-        let mut done = self.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut done = self
+            .done
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         done.sort_by_key(|(index, _)| *index);
         Ok(done.into_iter().map(|(_, row)| row).collect())
     }
 
     fn work(&self) -> Result<()> {
         loop {
-            let next = self.todo.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let next = self
+                .todo
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front();
             let Some((index, (boot, files))) = next else {
                 return Ok(());
             };
@@ -147,7 +152,7 @@ impl Matrix<'_> {
         let machine = Machine {
             kernel: &files.image,
             image: &image,
-            memory_mib: MEMORY_MIB,
+            memory_mib: boot.memory_mib,
             log: dir.join("kernel.log"),
             said: dir.join("said.jsonl"),
         };
@@ -166,7 +171,9 @@ impl Matrix<'_> {
         })?;
         let mut report = Report::read(&machine.said());
         if !report.done {
-            report.trouble.push(early_end(end, &report, &machine.log_tail()));
+            report
+                .trouble
+                .push(early_end(end, &report, &machine.log_tail()));
         } else if report.fault_source() != Some(boot.fault_source) {
             report.trouble.push(format!(
                 "page faults are taken from {}, expected {}",
@@ -194,7 +201,11 @@ fn tell_test(boot: &Boot, ran: &Ran) {
         Outcome::NotRun { why } => format!("not run: {why}"),
     };
     let name = format!("{} ({})", boot.kernel.name, boot.name);
-    eprintln!("{name:14} {:6.1} s  {} ... {how}", ran.took.as_secs_f64(), ran.test);
+    eprintln!(
+        "{name:14} {:6.1} s  {} ... {how}",
+        ran.took.as_secs_f64(),
+        ran.test
+    );
 }
 
 fn early_end(end: End, report: &Report, log: &str) -> String {

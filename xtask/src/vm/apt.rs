@@ -71,7 +71,10 @@ impl Suite {
             fs::create_dir_all(&folder)
                 .with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        let source = format!("deb [signed-by={KEYRING}] {} {name} main\n", archive.mirror()?);
+        let source = format!(
+            "deb [signed-by={KEYRING}] {} {name} main\n",
+            archive.mirror()?
+        );
         let suite = Self {
             name,
             dir: dir.to_path_buf(),
@@ -84,13 +87,12 @@ impl Suite {
 
     /// The package with the highest version in its name among those that a regular expression fits.
     pub fn newest(&self, pattern: &str) -> Result<String> {
-        let found = process::stdout(self.apt("apt-cache")?.args([
-            "search",
-            "--names-only",
-            pattern,
-        ]))?;
-        newest(&found)
-            .ok_or_else(|| anyhow!("{} has no package {pattern} any more", self.name))
+        let found =
+            process::stdout(
+                self.apt("apt-cache")?
+                    .args(["search", "--names-only", pattern]),
+            )?;
+        newest(&found).ok_or_else(|| anyhow!("{} has no package {pattern} any more", self.name))
     }
 
     /// Downloads a package, which apt verifies by the index: the file.
@@ -98,11 +100,11 @@ impl Suite {
         let folder = self.dir.join("packages").join(package);
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        process::run(
-            self.apt("apt-get")?
-                .current_dir(&folder)
-                .args(["download", "--quiet=2", package]),
-        )?;
+        process::run(self.apt("apt-get")?.current_dir(&folder).args([
+            "download",
+            "--quiet=2",
+            package,
+        ]))?;
         let mut files = fs::read_dir(&folder)
             .with_context(|| format!("cannot list {}", folder.display()))?
             .flatten();

@@ -1,11 +1,11 @@
 //! Which boots each kernel of the matrix gets: what the machine has and lacks, and what runs on it.
 
 use crate::vm::kernels::Kernel;
-use crate::vm::protocol::{Cgroup, Plan, Setup, Tests};
+use crate::vm::protocol::{Cgroup, Kind, Plan, Setup, Tests};
 
 /// Emulation makes tests this much slower, and what they wait for.
-const PATIENCE: u32 = 8;
-const SECONDS_PER_TEST: u64 = 120;
+const PATIENCE: u32 = 4;
+const SECONDS_PER_TEST: u64 = 180;
 
 /// One boot of one kernel.
 #[derive(Clone, Debug)]
@@ -15,27 +15,28 @@ pub struct Boot {
     setup: Setup,
     /// Where page faults must be taken from there.
     pub fault_source: &'static str,
-    ordinary: bool,
+    kind: Kind,
+    pub memory_mib: u64,
 }
 
 impl Boot {
-    /// All boots of a kernel.
-    pub fn of(kernel: &'static Kernel) -> [Self; 3] {
+    /// All boots of a kernel. Without BTF memtrace is the same on each: the oldest and the newest will do.
+    pub fn of(kernel: &'static Kernel) -> Vec<Self> {
         let plain = Setup {
             cgroup: Cgroup::V2,
             btf_hidden: false,
             swap_mib: 0,
         };
-        [
-            Self {
-                kernel,
-                name: "plain",
-                setup: plain,
-                fault_source: "tp_btf",
-                ordinary: true,
-            },
-            Self {
-                kernel,
+        let mut boots = vec![Self {
+            kernel,
+            name: "plain",
+            setup: plain,
+            fault_source: "tp_btf",
+            kind: Kind::Ordinary,
+            memory_mib: 2048,
+        }];
+        if kernel.is_at_an_end() {
+            boots.push(Self {
                 name: "no BTF",
                 setup: Setup {
                     cgroup: kernel.other_cgroup(),
@@ -43,19 +44,22 @@ impl Boot {
                     ..plain
                 },
                 fault_source: "raw_tp",
-                ordinary: true,
+                ..boots[0].clone()
+            });
+        }
+        boots.push(Self {
+            name: "swap",
+            setup: Setup {
+                cgroup: kernel.other_cgroup(),
+                swap_mib: 256,
+                ..plain
             },
-            Self {
-                kernel,
-                name: "swap",
-                setup: Setup {
-                    swap_mib: 256,
-                    ..plain
-                },
-                fault_source: "tp_btf",
-                ordinary: false,
-            },
-        ]
+            kind: Kind::OwnMachine,
+            // So that it is soon full.
+            memory_mib: 768,
+            ..boots[0].clone()
+        });
+        boots
     }
 
     /// What the guest is told.
@@ -63,7 +67,7 @@ impl Boot {
         Plan {
             setup: self.setup,
             tests: Tests {
-                ordinary: self.ordinary,
+                kind: self.kind,
                 filter: filter.map(str::to_owned),
             },
             seconds_per_test: SECONDS_PER_TEST,

@@ -28,7 +28,18 @@ pub struct Programs {
 pub fn build(root: &Path) -> Result<Programs> {
     eprintln!("Building memtrace and its tests for the guests");
     let mut programs = Programs::default();
-    for line in cargo(root, &["build", "--bins", "--package=memtrace", "--package=memtrace-tests", "--package=xtask"])?.lines() {
+    for line in cargo(
+        root,
+        &[
+            "build",
+            "--bins",
+            "--package=memtrace",
+            "--package=memtrace-tests",
+            "--package=xtask",
+        ],
+    )?
+    .lines()
+    {
         programs.add(line)?;
     }
     let tests = ["test", "--no-run", "--package=memtrace-tests", "--test=*"];
@@ -36,7 +47,9 @@ pub fn build(root: &Path) -> Result<Programs> {
         programs.add(line)?;
     }
     if programs.init.is_none() || programs.tests.is_empty() {
-        bail!("cargo has built no guest-init or no tests; what it says of its artifacts may have changed");
+        bail!(
+            "cargo has built no guest-init or no tests; what it says of its artifacts may have changed"
+        );
     }
     Ok(programs)
 }
@@ -103,7 +116,11 @@ mod tests {
         ] {
             programs.add(&line).expect("it is JSON");
         }
-        let named = |list: &[Program]| list.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let named = |list: &[Program]| {
+            list.iter()
+                .map(|(name, _)| name.clone())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(named(&programs.tests), ["balance"]);
         assert_eq!(named(&programs.tools), ["workload"]);
         assert_eq!(programs.init, Some(PathBuf::from("/t/guest-init")));

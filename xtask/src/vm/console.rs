@@ -39,7 +39,9 @@ impl Report {
             };
             match serde_json::from_str(line.trim_end()) {
                 Ok(message) => report.add(message),
-                Err(error) => report.trouble.push(format!("a line that cannot be read: {error}: {line}")),
+                Err(error) => report
+                    .trouble
+                    .push(format!("a line that cannot be read: {error}: {line}")),
             }
         }
         report
@@ -109,15 +111,24 @@ mod tests {
     #[test]
     fn a_report_counts_how_tests_went_and_knows_which_one_hangs() {
         let text = concat!(
-            r#"{"type":"booted","release":"6.1.0-50"}"#, "\r\n",
-            r#"{"type":"doctor","report":{"fault_source":"raw_tp","checks":[{"name":"BTF","status":"no","detail":"none"}]}}"#, "\n",
-            r#"{"type":"begun","test":"a::b"}"#, "\n",
-            r#"{"type":"ended","test":"a::b","outcome":{"outcome":"passed"},"milliseconds":12}"#, "\n",
-            r#"{"type":"begun","test":"a::c"}"#, "\n",
-            r#"{"type":"ended","test":"a::c","outcome":{"outcome":"failed","output":"no"},"milliseconds":1}"#, "\n",
-            r#"{"type":"begun","test":"a::d"}"#, "\n",
-            r#"{"type":"ended","test":"a::d","outcome":{"outcome":"not_run","why":"no go"},"milliseconds":1}"#, "\n",
-            r#"{"type":"begun","test":"a::e"}"#, "\n",
+            r#"{"type":"booted","release":"6.1.0-50"}"#,
+            "\r\n",
+            r#"{"type":"doctor","report":{"fault_source":"raw_tp","checks":[{"name":"BTF","status":"no","detail":"none"}]}}"#,
+            "\n",
+            r#"{"type":"begun","test":"a::b"}"#,
+            "\n",
+            r#"{"type":"ended","test":"a::b","outcome":{"outcome":"passed"},"milliseconds":12}"#,
+            "\n",
+            r#"{"type":"begun","test":"a::c"}"#,
+            "\n",
+            r#"{"type":"ended","test":"a::c","outcome":{"outcome":"failed","output":"no"},"milliseconds":1}"#,
+            "\n",
+            r#"{"type":"begun","test":"a::d"}"#,
+            "\n",
+            r#"{"type":"ended","test":"a::d","outcome":{"outcome":"not_run","why":"no go"},"milliseconds":1}"#,
+            "\n",
+            r#"{"type":"begun","test":"a::e"}"#,
+            "\n",
             r#"{"type":"ended","test":"a::"#,
         );
         let report = Report::read(text);

@@ -87,7 +87,8 @@ impl Archive {
         ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);
@@ -134,15 +135,27 @@ mod tests {
     #[test]
     fn files_come_after_the_directories_above_them_and_each_directory_once() {
         let mut archive = Archive::default();
-        archive.file(Path::new("/a/b/c"), b"12345").expect("it fits");
+        archive
+            .file(Path::new("/a/b/c"), b"12345")
+            .expect("it fits");
         archive.file(Path::new("/a/d"), b"").expect("it fits");
         archive.directory(Path::new("/a")).expect("it fits");
-        archive.device(Path::new("/dev/console"), (5, 1)).expect("it fits");
+        archive
+            .device(Path::new("/dev/console"), (5, 1))
+            .expect("it fits");
         let entries = read_back(&archive.finish().expect("it fits"));
         let names: Vec<&str> = entries.iter().map(|(name, ..)| name.as_str()).collect();
         assert_eq!(
             names,
-            ["a", "a/b", "a/b/c", "a/d", "dev", "dev/console", "TRAILER!!!"]
+            [
+                "a",
+                "a/b",
+                "a/b/c",
+                "a/d",
+                "dev",
+                "dev/console",
+                "TRAILER!!!"
+            ]
         );
         assert_eq!(entries[2], ("a/b/c".to_owned(), PROGRAM, b"12345".to_vec()));
         assert_eq!(entries[5].1, CHARACTER_DEVICE);

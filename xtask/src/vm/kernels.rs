@@ -78,6 +78,11 @@ impl Kernel {
         })
     }
 
+    /// Whether it is the oldest or the newest.
+    pub fn is_at_an_end(&self) -> bool {
+        [MATRIX.first(), MATRIX.last()].contains(&Some(self))
+    }
+
     /// Version 1 of the memory controller, or again version 2 where there is no other.
     pub fn other_cgroup(&self) -> Cgroup {
         match self.cgroup_v1 {

@@ -42,10 +42,17 @@ pub enum Cgroup {
 /// Which tests to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tests {
-    /// The ordinary ones too, or only those for which the machine has to be a guest: the ignored ones.
-    pub ordinary: bool,
+    pub kind: Kind,
     /// Only those whose name, `BINARY::TEST`, has this in it.
     pub filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Those that run on any machine.
+    Ordinary,
+    /// Those that want a machine of their own, which are ignored elsewhere.
+    OwnMachine,
 }
 
 /// One line of a guest to the host.
@@ -56,7 +63,7 @@ pub enum Message {
     Booted { release: String },
     /// What `memtrace doctor --format json` said.
     Doctor { report: serde_json::Value },
-    /// Whether a program at a function's entry loads and attaches.
+    /// Whether a program at a function's entry loads and attaches, and else why not.
     Fentry { works: bool, detail: String },
     /// A test begins. One that begins and never ends hangs, or took the kernel with it.
     Begun { test: String },
@@ -81,5 +88,7 @@ pub enum Outcome {
         output: String,
     },
     /// It said that it cannot run here, and why.
-    NotRun { why: String },
+    NotRun {
+        why: String,
+    },
 }

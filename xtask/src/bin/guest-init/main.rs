@@ -1,6 +1,7 @@
 //! The first process of a guest: sets the machine up as the plan says, runs the tests, tells the host, and powers off.
 
 mod console;
+mod fentry;
 mod run;
 mod setup;
 mod swap;
@@ -9,13 +10,15 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use xtask::vm::protocol::{Message, PLAN, Plan};
+use xtask::vm::protocol::{Message, PLAN, PROGRAMS, Plan};
 
 use crate::console::Console;
 
 fn main() {
     if std::process::id() != 1 {
-        eprintln!("guest-init: this is the first process of a test guest; `cargo xtask vm-test` boots one");
+        eprintln!(
+            "guest-init: this is the first process of a test guest; `cargo xtask vm-test` boots one"
+        );
         std::process::exit(2);
     }
     // Without these nothing can be told to anyone: the kernel's own log is all that is left.
@@ -48,7 +51,12 @@ fn work(console: &mut Console) -> Result<()> {
         release: release.trim().to_owned(),
     })?;
     console.say(&Message::Doctor {
-        report: run::doctor(Path::new(xtask::vm::protocol::PROGRAMS))?,
+        report: run::doctor(Path::new(PROGRAMS))?,
+    })?;
+    let fentry = fentry::attempt();
+    console.say(&Message::Fentry {
+        works: fentry.is_ok(),
+        detail: fentry.map_or_else(|error| format!("{error:#}"), |()| String::new()),
     })?;
     run::tests(&plan, console)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use xtask::not_run;
-use xtask::vm::protocol::{Message, Outcome, PROGRAMS, Plan, TESTS};
+use xtask::vm::protocol::{Kind, Message, Outcome, PROGRAMS, Plan, TESTS};
 
 use crate::console::Console;
 
@@ -37,7 +37,7 @@ pub fn tests(plan: &Plan, console: &mut Console) -> Result<()> {
     binaries.sort();
     for binary in binaries {
         let name = binary.file_name().unwrap_or_default().to_string_lossy();
-        for test in list(&binary, plan.tests.ordinary)? {
+        for test in chosen(&binary, plan.tests.kind)? {
             let full = format!("{name}::{test}");
             let wanted = plan.tests.filter.as_ref();
             if wanted.is_none_or(|filter| full.contains(filter)) {
@@ -48,28 +48,32 @@ pub fn tests(plan: &Plan, console: &mut Console) -> Result<()> {
     Ok(())
 }
 
-/// The tests in a binary, in its own order.
-fn list(binary: &Path, ordinary: bool) -> Result<Vec<String>> {
+/// The tests of a kind in a binary, in its own order.
+fn chosen(binary: &Path, kind: Kind) -> Result<Vec<String>> {
+    let ignored = list(binary, &["--ignored"])?;
+    Ok(match kind {
+        Kind::OwnMachine => ignored,
+        Kind::Ordinary => {
+            let all = list(binary, &[])?.into_iter();
+            all.filter(|test| !ignored.contains(test)).collect()
+        }
+    })
+}
+
+fn list(binary: &Path, which: &[&str]) -> Result<Vec<String>> {
     let mut command = Command::new(binary);
-    command.args(["--list", "--format", "terse"]);
-    if !ordinary {
-        command.arg("--ignored");
-    }
+    command.args(["--list", "--format", "terse"]).args(which);
     let (status, output) = run(&mut command, LONG_ENOUGH)?;
     if status != Some(0) {
         bail!("{} does not list its tests: {output}", binary.display());
     }
-    let tests = output.lines().filter_map(|line| line.strip_suffix(": test"));
+    let tests = output
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
     Ok(tests.map(str::to_owned).collect())
 }
 
-fn one(
-    plan: &Plan,
-    binary: &Path,
-    test: &str,
-    full: String,
-    console: &mut Console,
-) -> Result<()> {
+fn one(plan: &Plan, binary: &Path, test: &str, full: String, console: &mut Console) -> Result<()> {
     console.say(&Message::Begun { test: full.clone() })?;
     fs::write(NOT_RUN, "").with_context(|| format!("cannot write {NOT_RUN}"))?;
     let begun = Instant::now();
