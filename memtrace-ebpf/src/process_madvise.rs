@@ -6,7 +6,8 @@ use memtrace_ebpf::{CallRecord, MAX_RANGES, NOT_MEASURED, Pending, call, call_fl
 use crate::{
     calls::next_epoch,
     emit::{Class, send},
-    filter::Task,
+    filter::{Task, current},
+    maps::PENDING,
 };
 
 /// `struct iovec` of a 64-bit process.
@@ -23,16 +24,14 @@ struct IoVec {
 /// reading it makes no fault of our own.
 #[inline(always)]
 pub fn send_ranges(task: Task, pending: &Pending, exit_ns: u64, ret: i64) {
-    let pending = *pending;
-    let array = pending.args[1];
     let ranges = pending.args[2];
     let epoch = next_epoch();
     if ranges == 0 || ranges > u64::from(MAX_RANGES) {
         // The kernel refuses the one and ignores the other; it was a call all the same.
-        let args = range_args(&pending, 0, 0, 0, 0, 0);
+        let args = range_args(pending, 0, 0, 0, 0, 0);
         emit(
             task,
-            &pending,
+            pending,
             exit_ns,
             epoch,
             ret,
@@ -47,17 +46,35 @@ pub fn send_ranges(task: Task, pending: &Pending, exit_ns: u64, ret: i64) {
         if u64::from(i) >= ranges {
             break;
         }
-        let at = array + u64::from(i) * core::mem::size_of::<IoVec>() as u64;
-        // SAFETY: the helper checks the address itself and fails on one that is not readable.
-        let (range, flags) = match unsafe { bpf_probe_read_user(at as *const IoVec) } {
-            Ok(range) => (range, 0),
-            Err(_) => (IoVec { base: 0, len: 0 }, call_flag::NO_RANGE),
-        };
-        let args = range_args(&pending, range.base, range.len, i, ranges as u32, before);
-        emit(task, &pending, exit_ns, epoch, ret, flags, args);
-        before += range.len;
+        before = send_range(i, before, exit_ns, epoch, ret);
         i += 1;
     }
+}
+
+/// Sends the record of one range of the call that this thread is about to leave; `before` is how
+/// many bytes the ranges before it have, and what is returned has its own too.
+///
+/// It is a function of its own with a symbol, since the verifier looks at such a one once, and at
+/// the body of a loop once for each time around: a thousand times, which took it 160 ms.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_range(index: u32, before: u64, exit_ns: u64, epoch: u64, ret: i64) -> u64 {
+    // Not whether it is traced, which may have just ended: a call is told whole.
+    let Some(task) = current() else { return before };
+    // SAFETY: only this thread inserts and removes the element of its own tid.
+    let Some(pending) = (unsafe { PENDING.get(task.tid) }) else {
+        return before;
+    };
+    let at = pending.args[1] + u64::from(index) * core::mem::size_of::<IoVec>() as u64;
+    // SAFETY: the helper checks the address itself and fails on one that is not readable.
+    let (range, flags) = match unsafe { bpf_probe_read_user(at as *const IoVec) } {
+        Ok(range) => (range, 0),
+        Err(_) => (IoVec { base: 0, len: 0 }, call_flag::NO_RANGE),
+    };
+    let ranges = pending.args[2] as u32;
+    let args = range_args(pending, range.base, range.len, index, ranges, before);
+    emit(task, pending, exit_ns, epoch, ret, flags, args);
+    before + range.len
 }
 
 /// The arguments as `call::PROCESS_MADVISE` documents them.

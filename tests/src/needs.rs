@@ -29,8 +29,16 @@ pub enum Need {
     Program(&'static str, &'static str),
     /// A shared library, and the Debian package that has it.
     Library(&'static str, &'static str),
+    /// Swap, and nothing else of the machine's that matters: what is in memory may go there.
+    Swap,
     /// No swap, so that PAGEOUT takes nothing but what is lazily free.
     NoSwap,
+    /// The kernel's BTF, without which typed tracepoints cannot be attached.
+    Btf,
+    /// That the kernel tells which pages reclaim takes, and where its counters lie.
+    ReclaimCount,
+    /// That the kernel tells when an exec begins, before it makes the first fault of the new image.
+    PrepareExec,
     /// An advice value of madvise that this kernel must know, and its name.
     Advice(i32, &'static str),
 }
@@ -90,10 +98,19 @@ impl Need {
                 let why = format!("no library {name}");
                 (why, format!("apt-get install {package}"))
             }),
+            Self::Swap => (!has_swap()).then(|| {
+                let why = "the machine has no swap".to_owned();
+                (why, "cargo xtask vm-test boots one that has".to_owned())
+            }),
             Self::NoSwap => has_swap().then(|| {
                 let why = "the machine has swap".to_owned();
                 (why, "swapoff -a".to_owned())
             }),
+            Self::Btf => no_btf(),
+            Self::ReclaimCount => {
+                no_btf().or_else(|| no_kernel_since(6, 2, "tells what reclaim takes"))
+            }
+            Self::PrepareExec => no_kernel_since(6, 12, "tells when an exec begins"),
             Self::Advice(value, name) => (!known(value)).then(|| {
                 let why = format!("this kernel does not know {name}");
                 (why, "run on a newer kernel".to_owned())
@@ -143,6 +160,26 @@ fn no_capability(needed: &[(u32, &str)]) -> Option<(String, String)> {
 fn has_swap() -> bool {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     swaps.lines().nth(1).is_some()
+}
+
+fn no_btf() -> Option<(String, String)> {
+    let missing = !Path::new("/sys/kernel/btf/vmlinux").exists();
+    missing.then(|| {
+        let why = "the kernel has no BTF".to_owned();
+        (why, "run on one with CONFIG_DEBUG_INFO_BTF=y".to_owned())
+    })
+}
+
+/// Where the kernel is older than the one that brought something.
+fn no_kernel_since(major: u32, minor: u32, what: &str) -> Option<(String, String)> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|char: char| !char.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|digits| digits.parse().ok());
+    let version: (u32, u32) = (number().unwrap_or(0), number().unwrap_or(0));
+    (version < (major, minor)).then(|| {
+        let why = format!("no Linux before {major}.{minor} {what}");
+        (why, "run on a newer kernel".to_owned())
+    })
 }
 
 /// Whether the kernel knows an advice, asked for no bytes at all: what it does not know it refuses

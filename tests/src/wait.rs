@@ -1,5 +1,6 @@
 //! Waiting for conditions: never for a time, with a backstop for what will not come true any more.
 
+use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,21 @@ use std::time::{Duration, Instant};
 const BACKSTOP: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
+/// How much longer than that it may take: emulated machines are slow.
+const PATIENCE: &str = "MEMTRACE_TEST_PATIENCE";
+
 /// Looks until there is an answer. Panics, naming `what`, if none comes.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let patience = env::var(PATIENCE)
+        .ok()
+        .and_then(|factor| factor.parse().ok());
+    let backstop = BACKSTOP * patience.unwrap_or(1);
     let begun = Instant::now();
     loop {
         if let Some(answer) = look() {
             return answer;
         }
-        assert!(begun.elapsed() < BACKSTOP, "waited in vain for {what}");
+        assert!(begun.elapsed() < backstop, "waited in vain for {what}");
         thread::sleep(BETWEEN_LOOKS);
     }
 }

@@ -6,7 +6,7 @@ use memtrace_tests::{exe, needs};
 
 #[test]
 fn huge_pages_are_measured_whole() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::ReclaimCount);
     let played = Scenario::of(exe!("huge_pages"))
         .traced_with("--exact-bytes")
         .play();
@@ -36,7 +36,7 @@ fn huge_pages_are_measured_whole() {
 
 #[test]
 fn what_a_collapse_fills_came_without_a_fault() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::ReclaimCount);
     let played = Scenario::of(exe!("collapse"))
         .traced_with("--exact-bytes")
         .play();
@@ -75,7 +75,7 @@ fn freeing_untouched_memory_releases_nothing() {
 
 #[test]
 fn what_is_released_is_derived_from_the_pages_seen_populated() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::ReclaimCount);
     let played = play(exe!("dontneed_touch"));
     let summary = played.summary();
     let derived = summary.count("advice.MADV_DONTNEED.released_bytes");

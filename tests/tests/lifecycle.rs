@@ -30,7 +30,8 @@ fn writes_to_pages_shared_by_a_fork_are_copies() {
 
 #[test]
 fn a_followed_child_has_a_ledger_of_its_own() {
-    needs!(Need::Tracing);
+    // Where in a task its exit status lies, BTF tells.
+    needs!(Need::Tracing, Need::Btf);
     let played = Scenario::of(exe!("fork_rewrite")).traced_with("-f").play();
     let pages = played.told("pages");
     let child_pid = played.told("child_pid");
@@ -102,7 +103,7 @@ fn inherited_give_backs_refault_in_the_child_without_a_ratio() {
 
 #[test]
 fn an_exec_begins_a_new_ledger_of_the_same_process() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::PrepareExec);
     let played = play(exe!("exec_again"));
     let (pages, pages_after) = (played.told("pages"), played.told("pages_after"));
     let pid = u64::from(played.pid);

@@ -332,7 +332,8 @@ fn a_process_that_ends_meanwhile_is_a_normal_end() {
     let done = goes_on(tracer);
     done.expect_null("after");
     done.expect_null("taken_bytes");
-    assert!(done.count("advised_bytes") >= 64 << 20, "{done}");
+    // Most of a call of 64M at least, which being held may have cut short.
+    assert!(done.count("advised_bytes") >= 32 << 20, "{done}");
     assert!(notes(&done).contains("ended meanwhile"), "{done}");
 }
 

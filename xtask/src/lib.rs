@@ -6,3 +6,5 @@ pub mod paths;
 pub mod process;
 pub mod run_test;
 pub mod test;
+pub mod vm;
+pub mod vm_test;

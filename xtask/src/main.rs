@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::ebpf::wrapper;
-use xtask::{build_ebpf, run_test, test};
+use xtask::{build_ebpf, run_test, test, vm_test};
 
 /// The tasks of this repository that cargo has no command for.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Run all tests: `cargo test --workspace` and a list of those that could not run here
     Test(test::Args),
+    /// Run the tests that trace on other kernels, under QEMU
+    VmTest(vm_test::Args),
     /// Start one test binary; `test` has cargo call this
     #[command(hide = true)]
     RunTest(run_test::Args),
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         match Cli::parse().task {
             Task::BuildEbpf(args) => build_ebpf::run(&args),
             Task::Test(args) => test::run(&args),
+            Task::VmTest(args) => vm_test::run(&args),
             Task::RunTest(args) => run_test::run(&args),
         }
     };

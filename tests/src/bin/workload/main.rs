@@ -19,6 +19,7 @@ mod dontneed_read_write;
 mod dontneed_touch;
 mod dontneed_untouched;
 mod exec_again;
+mod fills;
 mod first_read_write;
 mod fork_inherited;
 mod fork_rewrite;
@@ -50,6 +51,7 @@ mod reclaim_pattern;
 mod reclaim_ranges;
 mod remove_shared;
 mod stack_growth;
+mod swaps;
 mod threads_churn;
 mod threads_disjoint;
 mod threads_overlap;
@@ -79,6 +81,7 @@ fn main() {
         "dontneed_touch" => dontneed_touch::main(),
         "dontneed_untouched" => dontneed_untouched::main(),
         "exec_again" => exec_again::main(),
+        "fills" => fills::main(),
         "first_read_write" => first_read_write::main(),
         "fork_inherited" => fork_inherited::main(),
         "fork_rewrite" => fork_rewrite::main(),
@@ -110,6 +113,7 @@ fn main() {
         "reclaim_ranges" => reclaim_ranges::main(),
         "remove_shared" => remove_shared::main(),
         "stack_growth" => stack_growth::main(),
+        "swaps" => swaps::main(),
         "threads_churn" => threads_churn::main(),
         "threads_disjoint" => threads_disjoint::main(),
         "threads_overlap" => threads_overlap::main(),

@@ -1,0 +1,112 @@
+//! Boots a kernel with an image under QEMU, up to a deadline.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::process;
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// Of the kernel's log, where a guest did not come to its end.
+const TAIL_LINES: usize = 40;
+
+/// Emulated, for guests hang under KVM inside some virtual machines. QEMU 7.2 now and then leaves
+/// garbage in the flags after cmpxchg16b, by which kernels take memory from their caches: without
+/// the instruction they take it another way.
+const CPU: &str = "max,-cx16";
+
+/// The emulator, which is a program of the host.
+pub const PROGRAM: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
+
+pub struct Machine<'a> {
+    pub kernel: &'a Path,
+    pub image: &'a Path,
+    pub memory_mib: u64,
+    /// Where its two serial ports go: the kernel's log, and what the guest says.
+    pub log: PathBuf,
+    pub said: PathBuf,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself: the guest has ended, or the kernel has panicked.
+    Ended,
+    DeadlinePassed,
+}
+
+impl Machine<'_> {
+    /// Runs until the guest ends, and never longer than the deadline. `look` is called all the while.
+    pub fn run(&self, deadline: Duration, mut look: impl FnMut(&str)) -> Result<End> {
+        let mut guest = Guest(self.start()?);
+        let begun = Instant::now();
+        loop {
+            // Before the file is read, so that its last state is seen.
+            let status = guest.0.try_wait().context("cannot wait for QEMU")?;
+            look(&self.said());
+            match status {
+                Some(_) => return Ok(End::Ended),
+                None if begun.elapsed() > deadline => return Ok(End::DeadlinePassed),
+                None => thread::sleep(BETWEEN_LOOKS),
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Child> {
+        let (program, package) = PROGRAM;
+        let serial = |path: &Path| format!("file:{}", path.display());
+        process::tool(program, package)?
+            .args(["-accel", "tcg,thread=single", "-cpu", CPU, "-smp", "2"])
+            .args(["-m", &format!("{}M", self.memory_mib)])
+            .args(["-nodefaults", "-display", "none", "-no-reboot"])
+            .arg("-serial")
+            .arg(serial(&self.log))
+            .arg("-serial")
+            .arg(serial(&self.said))
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.image)
+            // A panic ends the guest at once, for QEMU does not boot again. Mitigations are slow to emulate.
+            .args([
+                "-append",
+                "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off rcupdate.rcu_expedited=1",
+            ])
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {program}"))
+    }
+
+    /// What the guest has said so far.
+    pub fn said(&self) -> String {
+        text(&self.said)
+    }
+
+    /// The last lines of the kernel's log.
+    pub fn log_tail(&self) -> String {
+        let log = text(&self.log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+}
+
+/// Where nothing was written yet there is no text.
+fn text(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A guest never outlives its look-out.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Killing by pid is safe: it has not been reaped, or kill does nothing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
