@@ -1,0 +1,172 @@
+//! A real server under load: Redis with jemalloc, driven by redis-benchmark.
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::child::Running;
+use super::report::Sample;
+use super::setup::Setup;
+use super::variant::{Attached, Variant};
+use super::{program, wait};
+use crate::process;
+
+const REQUESTS: usize = 60_000;
+/// Under what takes 100 us a call.
+const REQUESTS_OF_SLOW: usize = 10_000;
+const KEYS: usize = 10_000;
+const VALUE_BYTES: usize = 16_384;
+/// jemalloc gives a page back when it is unused for this long, instead of ten seconds: it is how
+/// services are set that want their RSS low.
+const MALLOC_CONF: &str = "dirty_decay_ms:100,muzzy_decay_ms:100";
+
+pub fn about() -> String {
+    format!(
+        "redis-server with {MALLOC_CONF:?}, {REQUESTS} SETs of {VALUE_BYTES} bytes ({REQUESTS_OF_SLOW} under what takes \
+         microseconds an event) on {KEYS} random keys from 50 connections of redis-benchmark, over a Unix socket. The load \
+         generator shares its CPU with the tracer."
+    )
+}
+
+pub fn missing() -> Option<String> {
+    let wanted = [
+        ("redis-server", "redis-server"),
+        ("redis-benchmark", "redis-tools"),
+    ];
+    let absent = wanted
+        .iter()
+        .find(|(name, _)| program::find(name).is_none());
+    absent.map(|(_, package)| format!("not installed: apt-get install {package}"))
+}
+
+pub fn run(variant: &Variant, setup: &Setup) -> Result<Sample> {
+    let socket = setup.scratch.path().join("redis.sock");
+    let server = start(&socket, setup)?;
+    // Fills it, and shows that it answers.
+    load(&socket, KEYS, setup)?;
+    let attached = variant.attach(server.pid(), setup)?;
+    let cpu_before = match attached.running() {
+        Some(tracer) => Some(tracer.settled_cpu_ns()?),
+        None => None,
+    };
+    let faults_before = faults(server.pid())?;
+    let requests = if variant.is_slow() {
+        REQUESTS_OF_SLOW
+    } else {
+        REQUESTS
+    };
+    let measured = load(&socket, requests, setup)?;
+    let faults = faults(server.pid())? - faults_before;
+    let mut sample = Sample {
+        ns_per_event: 1e9 / measured.requests_per_second,
+        p99_us: Some(measured.p99_ms * 1e3),
+        faults_per_second: Some(faults as f64 * measured.requests_per_second / requests as f64),
+        ..Sample::default()
+    };
+    if let (Some(tracer), Some(before)) = (attached.running(), cpu_before) {
+        let memory = tracer.memory()?;
+        sample.cpu_ns_per_event = Some((tracer.cpu_ns()? - before) as f64 / requests as f64);
+        sample.rss_bytes = Some(memory.rss_bytes);
+        sample.peak_bytes = Some(memory.peak_bytes);
+    }
+    if let Attached::Memtrace(memtrace) = &attached {
+        sample.start_ms = Some(memtrace.start.as_secs_f64() * 1e3);
+    }
+    sample.seen = attached.stop()?;
+    Ok(sample)
+}
+
+fn start(socket: &Path, setup: &Setup) -> Result<Running> {
+    let path = program::find("redis-server").context("redis-server is gone")?;
+    let mut command = Command::new(path);
+    command
+        .args(["--port", "0", "--save", "", "--appendonly", "no"])
+        .arg("--unixsocket")
+        .arg(socket)
+        .arg("--dir")
+        .arg(setup.scratch.path())
+        .env("MALLOC_CONF", MALLOC_CONF)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(setup.scratch.path().join("redis.stderr"))?);
+    let mut server = Running::start(setup.cpus.measured.confine(&mut command))?;
+    wait::until("redis to listen", wait::BACKSTOP, || {
+        server.must_run()?;
+        Ok(UnixStream::connect(socket).ok())
+    })?;
+    Ok(server)
+}
+
+/// What redis-benchmark has measured.
+#[derive(Debug, PartialEq)]
+struct Load {
+    requests_per_second: f64,
+    p99_ms: f64,
+}
+
+fn load(socket: &Path, requests: usize, setup: &Setup) -> Result<Load> {
+    let path = program::find("redis-benchmark").context("redis-benchmark is gone")?;
+    let mut command = Command::new(path);
+    command.arg("-s").arg(socket).args(["-t", "set", "--csv"]);
+    for (option, number) in [("-n", requests), ("-r", KEYS), ("-d", VALUE_BYTES)] {
+        command.args([option, &number.to_string()]);
+    }
+    parse(&process::stdout(setup.cpus.others.confine(&mut command))?)
+}
+
+/// A line of names, then one of values, all in quotes.
+fn parse(csv: &str) -> Result<Load> {
+    let mut lines = csv
+        .lines()
+        .filter(|line| line.starts_with('"'))
+        .map(|line| line.split(',').map(|cell| cell.trim_matches('"')));
+    let (names, mut values) = (lines.next(), lines.next().into_iter().flatten());
+    let cells: Vec<(&str, &str)> = names.into_iter().flatten().zip(&mut values).collect();
+    let number = |wanted: &str| {
+        let cell = cells.iter().find(|(name, _)| *name == wanted);
+        cell.and_then(|(_, value)| value.parse().ok())
+            .ok_or_else(|| anyhow!("redis-benchmark told no {wanted}:\n{csv}"))
+    };
+    Ok(Load {
+        requests_per_second: number("rps")?,
+        p99_ms: number("p99_latency_ms")?,
+    })
+}
+
+/// All page faults of a process, from its stat file (proc_pid_stat(5)): fields 10 and 12.
+fn faults(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    // The name before may hold blanks; what follows it begins with field 3.
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let number = |field: usize| {
+        fields
+            .get(field - 3)
+            .and_then(|word| word.parse::<u64>().ok())
+    };
+    match (number(10), number(12)) {
+        (Some(minor), Some(major)) => Ok(minor + major),
+        _ => Err(anyhow!("{path}: not as proc_pid_stat(5) says")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_of_redis_benchmark_are_found_by_name() {
+        let csv = "\"test\",\"rps\",\"avg_latency_ms\",\"p99_latency_ms\"\n\"SET\",\"50000.5\",\"0.2\",\"0.591\"\n";
+        let load = parse(csv).expect("both are there");
+        assert_eq!(load.requests_per_second, 50000.5);
+        assert_eq!(load.p99_ms, 0.591);
+        assert!(parse("Could not connect\n").is_err());
+    }
+}
