@@ -3,11 +3,16 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::process::{Child, Command, ExitStatus};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::wait;
+
+/// How long a tracer is looked at to tell whether it has work left; a run without a tracer waits
+/// as long, so that its target has rested as long.
+pub const SETTLING: Duration = Duration::from_millis(120);
 
 /// What it used of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -91,13 +96,12 @@ impl Running {
     /// Its CPU time once it has worked off what it was behind with: when it uses less than a
     /// hundredth of a CPU, or after ten seconds.
     pub fn settled_cpu_ns(&self) -> Result<u64> {
-        const STEP: Duration = Duration::from_millis(120);
         let mut before = self.cpu_ns()?;
         for _ in 0..80 {
             // No condition can be waited for: that it has nothing more to do is known to it alone.
-            std::thread::sleep(STEP);
+            thread::sleep(SETTLING);
             let now = self.cpu_ns()?;
-            if u128::from(now - before) < STEP.as_nanos() / 100 {
+            if u128::from(now - before) < SETTLING.as_nanos() / 100 {
                 return Ok(now);
             }
             before = now;

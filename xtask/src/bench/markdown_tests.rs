@@ -49,6 +49,7 @@ fn report() -> Report {
             programs: vec!["perf version 6.18".to_owned()],
         },
         rounds: 3,
+        seconds: 90.0,
         tables: vec![Table {
             key: "faults".to_owned(),
             title: "A fault".to_owned(),

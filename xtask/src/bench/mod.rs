@@ -27,6 +27,7 @@ mod workload;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
@@ -127,16 +128,18 @@ fn measure(args: &Args, root: &Path, results: &Path) -> Result<Report> {
     } else {
         &args.only
     };
+    let single_runs = if args.quick {
+        1
+    } else {
+        rounds.min(SINGLE_RUNS)
+    };
+    let begun = Instant::now();
     let mut tables = Vec::new();
     for &workload in chosen {
         tables.push(runner::run(workload, &rungs, rounds, &setup)?);
     }
     let singles = if args.only.is_empty() || args.long {
-        let runs = if args.only.is_empty() {
-            rounds.min(SINGLE_RUNS)
-        } else {
-            0
-        };
+        let runs = if args.only.is_empty() { single_runs } else { 0 };
         singles::run(runs, args.long, &setup)?
     } else {
         Singles::default()
@@ -144,6 +147,7 @@ fn measure(args: &Args, root: &Path, results: &Path) -> Result<Report> {
     Ok(Report {
         machine,
         rounds,
+        seconds: begun.elapsed().as_secs_f64(),
         tables,
         singles,
     })

@@ -14,8 +14,6 @@ use super::{program, wait};
 use crate::process;
 
 const REQUESTS: usize = 60_000;
-/// Under what takes 100 us a call.
-const REQUESTS_OF_SLOW: usize = 10_000;
 const KEYS: usize = 10_000;
 const VALUE_BYTES: usize = 16_384;
 /// jemalloc gives a page back when it is unused for this long, instead of ten seconds: it is how
@@ -24,9 +22,8 @@ const MALLOC_CONF: &str = "dirty_decay_ms:100,muzzy_decay_ms:100";
 
 pub fn about() -> String {
     format!(
-        "redis-server with {MALLOC_CONF:?}, {REQUESTS} SETs of {VALUE_BYTES} bytes ({REQUESTS_OF_SLOW} under what takes \
-         microseconds an event) on {KEYS} random keys from 50 connections of redis-benchmark, over a Unix socket. The load \
-         generator shares its CPU with the tracer."
+        "redis-server with `MALLOC_CONF={MALLOC_CONF}`, {REQUESTS} SETs of {VALUE_BYTES} bytes on {KEYS} random keys from 50 \
+         connections of redis-benchmark, over a Unix socket. The load generator shares its CPU with the tracer."
     )
 }
 
@@ -47,27 +44,19 @@ pub fn run(variant: &Variant, setup: &Setup) -> Result<Sample> {
     // Fills it, and shows that it answers.
     load(&socket, KEYS, setup)?;
     let attached = variant.attach(server.pid(), setup)?;
-    let cpu_before = match attached.running() {
-        Some(tracer) => Some(tracer.settled_cpu_ns()?),
-        None => None,
-    };
+    let cpu_before = attached.settle()?;
     let faults_before = faults(server.pid())?;
-    let requests = if variant.is_slow() {
-        REQUESTS_OF_SLOW
-    } else {
-        REQUESTS
-    };
-    let measured = load(&socket, requests, setup)?;
+    let measured = load(&socket, REQUESTS, setup)?;
     let faults = faults(server.pid())? - faults_before;
     let mut sample = Sample {
         ns_per_event: 1e9 / measured.requests_per_second,
         p99_us: Some(measured.p99_ms * 1e3),
-        faults_per_second: Some(faults as f64 * measured.requests_per_second / requests as f64),
+        faults_per_second: Some(faults as f64 * measured.requests_per_second / REQUESTS as f64),
         ..Sample::default()
     };
     if let (Some(tracer), Some(before)) = (attached.running(), cpu_before) {
         let memory = tracer.memory()?;
-        sample.cpu_ns_per_event = Some((tracer.cpu_ns()? - before) as f64 / requests as f64);
+        sample.cpu_ns_per_event = Some((tracer.cpu_ns()? - before) as f64 / REQUESTS as f64);
         sample.rss_bytes = Some(memory.rss_bytes);
         sample.peak_bytes = Some(memory.peak_bytes);
     }

@@ -9,6 +9,8 @@ use super::stats::Spread;
 pub struct Report {
     pub machine: Machine,
     pub rounds: usize,
+    /// How long all of it took.
+    pub seconds: f64,
     pub tables: Vec<Table>,
     pub singles: Singles,
 }

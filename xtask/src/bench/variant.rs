@@ -1,7 +1,9 @@
 //! What a workload is measured under: nothing, an empty program, memtrace in one of its modes, or a peer.
+use std::thread;
+
 use anyhow::Result;
 
-use super::child::Running;
+use super::child::{Running, SETTLING};
 use super::empty::{self, Hook};
 use super::memtrace::Memtrace;
 use super::peers::{self, Peer};
@@ -84,6 +86,18 @@ impl Variant {
 }
 
 impl Attached {
+    /// Waits until the tracer has worked off what it was behind with: its CPU time so far. Where
+    /// there is none, waits a little all the same.
+    pub fn settle(&self) -> Result<Option<u64>> {
+        match self.running() {
+            Some(tracer) => Ok(Some(tracer.settled_cpu_ns()?)),
+            None => {
+                thread::sleep(SETTLING);
+                Ok(None)
+            }
+        }
+    }
+
     /// The tracer's own process.
     pub fn running(&self) -> Option<&Running> {
         match self {

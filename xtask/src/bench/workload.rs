@@ -89,7 +89,8 @@ impl Workload {
                  `--no-reclaim-tracking` leaves that off; {slow}."
             ),
             Self::Madvise => format!(
-                "MADV_DONTNEED of 64 KiB of populated pages at a time, {} calls a round; only the calls are timed; {slow}.",
+                "MADV_DONTNEED of 64 KiB of populated pages at a time, {} calls a round; only the calls are timed, but memtrace \
+                 traces the {CHUNK_PAGES} faults before each call too, and its CPU time is for all of that; {slow}.",
                 PAGES / CHUNK_PAGES
             ),
             Self::Syscalls => format!(
@@ -242,7 +243,7 @@ impl Workload {
         if let Some(bystander) = &mut bystander {
             bystander.go()?;
         }
-        let cpu_before = attached.running().map(|tracer| tracer.settled_cpu_ns());
+        let cpu_before = attached.settle()?;
         let measured = bystander.as_mut().unwrap_or(&mut target);
         let truth = measured.act()?;
         let mut sample = Sample {
@@ -251,7 +252,7 @@ impl Workload {
             ..Sample::default()
         };
         if let (Some(tracer), Some(before)) = (attached.running(), cpu_before) {
-            let used = tracer.settled_cpu_ns()? - before?;
+            let used = tracer.settled_cpu_ns()? - before;
             let memory = tracer.memory()?;
             sample.cpu_ns_per_event = Some(used as f64 / truth.events()? as f64);
             sample.rss_bytes = Some(memory.rss_bytes);
@@ -268,10 +269,12 @@ impl Workload {
                 sample.madvise_calls = Some(truth.events()? + 1);
             }
         }
-        target.end()?;
         if let Some(bystander) = bystander {
             bystander.end()?;
+            // It has waited for its turn all the time.
+            target.act()?;
         }
+        target.end()?;
         Ok(sample)
     }
 }
