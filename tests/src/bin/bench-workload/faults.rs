@@ -7,16 +7,14 @@ use std::ptr;
 use memtrace_tests::area::{Area, page_bytes};
 
 use crate::rounds::Rounds;
+use crate::warm;
 
 pub fn main() {
     let [pages, rounds, random, lazy_pages] = [0, 1, 2, 3].map(crate::argument);
     let mut act = crate::begin();
     let order = (random == 1).then(|| shuffled(pages));
     let mut times = Rounds::new(rounds, pages);
-    let area = Area::map(pages);
-    // The first round builds the page tables, which stay.
-    area.write();
-    area.give_back(libc::MADV_DONTNEED);
+    let area = warm::map(pages);
     if lazy_pages > 0 {
         let lazy = Area::map(lazy_pages);
         lazy.write();

@@ -2,17 +2,14 @@
 //!
 //! `madvise PAGES ROUNDS CHUNK_PAGES`
 
-use memtrace_tests::area::Area;
-
 use crate::rounds::Rounds;
+use crate::warm;
 
 pub fn main() {
     let [pages, rounds, chunk] = [0, 1, 2].map(crate::argument);
     let mut act = crate::begin();
     let mut times = Rounds::new(rounds, pages / chunk);
-    let area = Area::map(pages);
-    area.write();
-    area.give_back(libc::MADV_DONTNEED);
+    let area = warm::map(pages);
     act.tell(&[]);
     act.hear("act");
     for _ in 0..rounds {

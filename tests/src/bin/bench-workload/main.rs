@@ -11,6 +11,7 @@ mod race;
 mod rounds;
 mod syscalls;
 mod waits;
+mod warm;
 
 use memtrace_tests::scene::{Act, Scene, fail, number_argument};
 

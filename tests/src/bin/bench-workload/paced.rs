@@ -2,8 +2,10 @@
 //!
 //! `paced FAULTS_PER_SECOND SECONDS PAGES`
 
-use memtrace_tests::area::{Area, now_ns};
+use memtrace_tests::area::now_ns;
 use memtrace_tests::scene::fail;
+
+use crate::warm;
 
 const NS: i64 = 1_000_000_000;
 
@@ -14,9 +16,7 @@ pub fn main() {
         fail("the mapping is smaller than a burst");
     }
     let mut act = crate::begin();
-    let area = Area::map(pages);
-    area.write();
-    area.give_back(libc::MADV_DONTNEED);
+    let area = warm::map(pages);
     act.tell(&[]);
     act.hear("act");
     let begun = now_ns();

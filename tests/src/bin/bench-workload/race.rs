@@ -5,15 +5,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use memtrace_tests::area::{Area, now_ns};
+use memtrace_tests::area::now_ns;
 use memtrace_tests::processes::Crew;
+
+use crate::warm;
 
 const NS: i64 = 1_000_000_000;
 
 pub fn main() {
     let [threads, seconds, pages] = [0, 1, 2].map(crate::argument);
     let mut act = crate::begin();
-    let area = Area::map(threads * pages);
+    let area = warm::map(threads * pages);
     let faults = Arc::new(AtomicI64::new(0));
     let crew = Crew::hire(threads, {
         let faults = faults.clone();
