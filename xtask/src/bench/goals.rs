@@ -96,14 +96,30 @@ fn ratio(report: &Report, key: &str, peer: Option<Peer>, limit: f64, limit_text:
         Some((table, table.row(DEFAULT)?, other))
     });
     let measured = rows.and_then(|(table, own, other)| table.ratio(own, other));
-    let at_best = rows.and_then(|(table, own, other)| table.ratio_at_best(own, other));
-    let text = match (measured, at_best) {
-        (Some(median), Some(best)) => {
-            format!("{} (by the fastest rounds {})", share(median), share(best))
-        }
-        (Some(median), None) => share(median),
-        _ => "-".to_owned(),
+    let beside = [
+        (
+            "by the fastest rounds",
+            rows.and_then(|(table, own, other)| table.ratio_at_best(own, other)),
+        ),
+        // A tracer that stops its target makes it wait, which is no CPU time.
+        (
+            "in CPU time",
+            rows.filter(|_| peer != Some(Peer::Strace))
+                .and_then(|(table, own, other)| table.ratio_in_cpu_time(own, other)),
+        ),
+    ];
+    let beside: Vec<String> = beside
+        .into_iter()
+        .filter_map(|(how, ratio)| Some(format!("{how} {}", share(ratio?))))
+        .collect();
+    let mut text = match (measured, rows) {
+        (Some(ratio), _) => share(ratio),
+        (None, Some(_)) => "too little to tell from chance".to_owned(),
+        (None, None) => "-".to_owned(),
     };
+    if !beside.is_empty() {
+        text += &format!(" ({})", beside.join(", "));
+    }
     Goal {
         what: format!("added to a traced {event}, of what `{other}` adds")
             .replace("`an empty program`", "an empty program"),
@@ -115,7 +131,9 @@ fn ratio(report: &Report, key: &str, peer: Option<Peer>, limit: f64, limit_text:
 
 /// "1/8.2", or "2.3 ×" where it is more than all of it.
 pub fn share(ratio: f64) -> String {
-    if ratio < 1.0 {
+    if ratio <= 0.0 {
+        "nothing".to_owned()
+    } else if ratio < 1.0 {
         format!("1/{:.1}", 1.0 / ratio)
     } else {
         format!("{ratio:.1} ×")

@@ -132,13 +132,13 @@ fn targets(report: &Report) -> String {
 fn events(table: &Table) -> String {
     let event = &table.event;
     let mut text = format!(
-        "| attached | a {event} takes (fastest to slowest run) | it adds (quartiles) | by the fastest rounds | × the floor | memtrace \
-         adds, of that | tracer's CPU a {event} | its memory | events seen |\n|---|---|---|---|---|---|---|---|---|\n"
+        "| attached | a {event} takes (fastest to slowest run) | it adds (quartiles) | in CPU time | by the fastest rounds | × the floor | memtrace \
+         adds, of that | tracer's CPU a {event} (of a core) | its memory | events seen |\n|---|---|---|---|---|---|---|---|---|---|\n"
     );
     let memtrace = table.rows.iter().find(|row| row.kind == Kind::Memtrace);
     for row in &table.rows {
         let Some(values) = row.values() else {
-            text += &missing(row, 7);
+            text += &missing(row, 8);
             continue;
         };
         let gain = table.added(row).map_or("-".to_owned(), |s| {
@@ -149,6 +149,7 @@ fn events(table: &Table) -> String {
                 added(s.upper_quartile)
             )
         });
+        let in_cpu_time = table.added_in_cpu_time(row);
         let at_best = table
             .added_at_best(row)
             .filter(|_| row.kind != Kind::Untraced);
@@ -162,11 +163,12 @@ fn events(table: &Table) -> String {
             .and_then(|own| table.ratio(own, row));
         let _ = writeln!(
             text,
-            "| {} | {} ({} to {}) | {gain} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} ({} to {}) | {gain} | {} | {} | {} | {} | {} | {} | {} |",
             label(row),
             time(values.median),
             time(values.min),
             time(values.max),
+            in_cpu_time.map_or("-".to_owned(), |s| added(s.median)),
             at_best.map_or("-".to_owned(), added),
             to_floor.map_or("-".to_owned(), |ratio| format!("{ratio:.1}")),
             of_it.map_or("-".to_owned(), goals::share),
@@ -180,7 +182,7 @@ fn events(table: &Table) -> String {
 
 fn requests(table: &Table) -> String {
     let mut text = "| attached | requests/s (slowest to fastest run) | of untraced | p99 (lowest to highest) | faults/s | \
-                    tracer's CPU a request | its memory | lost |\n|---|---|---|---|---|---|---|---|\n"
+                    tracer's CPU a request (of a core) | its memory | lost |\n|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     let untraced = table.rows.iter().find(|row| row.kind == Kind::Untraced);
     let untraced = untraced.and_then(Row::values);
@@ -236,8 +238,12 @@ fn label(row: &Row) -> String {
 }
 
 fn cpu(row: &Row) -> String {
-    let spread = row.spread_of(|sample| sample.cpu_ns_per_event);
-    spread.map_or("-".to_owned(), |s| time(s.median))
+    let each = row.spread_of(|sample| sample.cpu_ns_per_event);
+    let part = row.spread_of(|sample| sample.cpu_percent);
+    match (each, part) {
+        (Some(each), Some(part)) => format!("{} ({})", time(each.median), percent(part.median)),
+        _ => "-".to_owned(),
+    }
 }
 
 fn memory(row: &Row) -> String {

@@ -11,6 +11,7 @@ fn row(label: &str, kind: Kind, ns_per_event: &[f64], seen: Seen) -> Row {
         .map(|(round, &ns_per_event)| Sample {
             round,
             ns_per_event,
+            own_cpu_ns_per_event: Some(ns_per_event / 2.0 + 500.0),
             best_ns_per_event: Some(ns_per_event - 10.0),
             faults: Some(1000),
             seen,
@@ -91,12 +92,12 @@ fn a_table_has_what_is_added_and_by_what_it_is_more() {
     };
     assert_eq!(
         line("| **memtrace"),
-        "| **memtrace --format json -o FILE** | 1.10 µs (1.09 µs to 1.11 µs) | +100 ns (+95.0 ns to +105 ns) | +90.0 ns | 2.0 | - | - \
+        "| **memtrace --format json -o FILE** | 1.10 µs (1.09 µs to 1.11 µs) | +100 ns (+95.0 ns to +105 ns) | +50.0 ns | +90.0 ns | 2.0 | - | - \
          | - | all |"
     );
     assert_eq!(
         line("| `perf"),
-        "| `perf record -e page-faults -c 1 -d` | 1.60 µs (1.50 µs to 1.70 µs) | +600 ns (+550 ns to +650 ns) | +500 ns | \
+        "| `perf record -e page-faults -c 1 -d` | 1.60 µs (1.50 µs to 1.70 µs) | +600 ns (+550 ns to +650 ns) | +300 ns | +500 ns | \
          12.0 | 1/6.0 | - | - | 99.90 %, 3 lost, not exact |"
     );
 }
@@ -119,12 +120,14 @@ fn what_is_not_installed_is_a_row_of_as_many_cells() {
 fn targets_are_met_or_missed_or_not_measured() {
     let text = targets(&report());
     assert!(
-        text.contains("adds | ≤ 1/5 | 1/6.0 (by the fastest rounds 1/5.6) | met |"),
+        text.contains(
+            "adds | ≤ 1/5 | 1/6.0 (by the fastest rounds 1/5.6, in CPU time 1/6.0) | met |"
+        ),
         "{text}"
     );
     assert!(
         text.contains(
-            "an empty program adds | ≤ 2 × | 2.0 × (by the fastest rounds 1.8 ×) | met |"
+            "an empty program adds | ≤ 2 × | 2.0 × (by the fastest rounds 1.8 ×, in CPU time 2.0 ×) | met |"
         ),
         "{text}"
     );

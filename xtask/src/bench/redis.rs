@@ -1,8 +1,9 @@
 //! A real server under load: Redis with jemalloc, driven by redis-benchmark.
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{fs, path::Path};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
@@ -22,7 +23,7 @@ const MALLOC_CONF: &str = "dirty_decay_ms:100,muzzy_decay_ms:100";
 
 pub fn about() -> String {
     format!(
-        "redis-server with `MALLOC_CONF={MALLOC_CONF}`, {REQUESTS} SETs of {VALUE_BYTES} bytes on {KEYS} random keys from 50 \
+        "One redis-server with `MALLOC_CONF={MALLOC_CONF}`, {REQUESTS} SETs of {VALUE_BYTES} bytes on {KEYS} random keys from 50 \
          connections of redis-benchmark, over a Unix socket. The load generator shares its CPU with the tracer."
     )
 }
@@ -39,15 +40,20 @@ pub fn missing() -> Option<String> {
 }
 
 pub fn run(variant: &Variant, setup: &Setup) -> Result<Sample> {
-    let socket = setup.scratch.path().join("redis.sock");
-    let server = start(&socket, setup)?;
-    // Fills it, and shows that it answers.
-    load(&socket, KEYS, setup)?;
-    let attached = variant.attach(server.pid(), setup)?;
+    let mut kept = setup.redis.borrow_mut();
+    let Server { running, socket } = match kept.as_mut() {
+        Some(server) => server,
+        None => kept.insert(Server::start(setup)?),
+    };
+    running.must_run()?;
+    let pid = running.pid();
+    let attached = variant.attach(pid, setup)?;
     let cpu_before = attached.settle()?;
-    let faults_before = faults(server.pid())?;
-    let measured = load(&socket, REQUESTS, setup)?;
-    let faults = faults(server.pid())? - faults_before;
+    let faults_before = faults(pid)?;
+    let begun = Instant::now();
+    let measured = load(socket, REQUESTS, setup)?;
+    let elapsed = begun.elapsed();
+    let faults = faults(pid)? - faults_before;
     let mut sample = Sample {
         ns_per_event: 1e9 / measured.requests_per_second,
         p99_us: Some(measured.p99_ms * 1e3),
@@ -56,7 +62,9 @@ pub fn run(variant: &Variant, setup: &Setup) -> Result<Sample> {
     };
     if let (Some(tracer), Some(before)) = (attached.running(), cpu_before) {
         let memory = tracer.memory()?;
-        sample.cpu_ns_per_event = Some((tracer.cpu_ns()? - before) as f64 / REQUESTS as f64);
+        let used = (tracer.cpu_ns()? - before) as f64;
+        sample.cpu_ns_per_event = Some(used / REQUESTS as f64);
+        sample.cpu_percent = Some(used / elapsed.as_nanos() as f64 * 100.0);
         sample.rss_bytes = Some(memory.rss_bytes);
         sample.peak_bytes = Some(memory.peak_bytes);
     }
@@ -67,25 +75,39 @@ pub fn run(variant: &Variant, setup: &Setup) -> Result<Sample> {
     Ok(sample)
 }
 
-fn start(socket: &Path, setup: &Setup) -> Result<Running> {
-    let path = program::find("redis-server").context("redis-server is gone")?;
-    let mut command = Command::new(path);
-    command
-        .args(["--port", "0", "--save", "", "--appendonly", "no"])
-        .arg("--unixsocket")
-        .arg(socket)
-        .arg("--dir")
-        .arg(setup.scratch.path())
-        .env("MALLOC_CONF", MALLOC_CONF)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(setup.scratch.path().join("redis.stderr"))?);
-    let mut server = Running::start(setup.cpus.measured.confine(&mut command))?;
-    wait::until("redis to listen", wait::BACKSTOP, || {
-        server.must_run()?;
-        Ok(UnixStream::connect(socket).ok())
-    })?;
-    Ok(server)
+/// A private server. The same one serves all runs, since a new one would have to get its memory from
+/// the kernel first, and in a guest from the hypervisor.
+pub struct Server {
+    running: Running,
+    socket: PathBuf,
+}
+
+impl Server {
+    fn start(setup: &Setup) -> Result<Self> {
+        let path = program::find("redis-server").context("redis-server is gone")?;
+        let folder = setup.scratch.path().join("redis");
+        fs::create_dir(&folder)?;
+        let socket = folder.join("socket");
+        let mut command = Command::new(path);
+        command
+            .args(["--port", "0", "--save", "", "--appendonly", "no"])
+            .arg("--unixsocket")
+            .arg(&socket)
+            .arg("--dir")
+            .arg(&folder)
+            .env("MALLOC_CONF", MALLOC_CONF)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.join("stderr"))?);
+        let mut running = Running::start(setup.cpus.measured.confine(&mut command))?;
+        wait::until("redis to listen", wait::BACKSTOP, || {
+            running.must_run()?;
+            Ok(UnixStream::connect(&socket).ok())
+        })?;
+        // Fills it.
+        load(&socket, REQUESTS, setup)?;
+        Ok(Self { running, socket })
+    }
 }
 
 /// What redis-benchmark has measured.

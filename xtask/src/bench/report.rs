@@ -52,6 +52,8 @@ pub struct Sample {
     pub round: usize,
     /// The measured program's own time.
     pub ns_per_event: f64,
+    /// The same in its CPU time.
+    pub own_cpu_ns_per_event: Option<f64>,
     /// Of the quickest round in the run.
     pub best_ns_per_event: Option<f64>,
     /// Of requests only.
@@ -60,6 +62,8 @@ pub struct Sample {
     pub faults_per_second: Option<f64>,
     /// The tracer's, for each event of the measured program.
     pub cpu_ns_per_event: Option<f64>,
+    /// The same as a part of one core, while the measured program acted.
+    pub cpu_percent: Option<f64>,
     pub rss_bytes: Option<u64>,
     pub peak_bytes: Option<u64>,
     pub start_ms: Option<f64>,
@@ -134,14 +138,34 @@ impl Row {
 impl Table {
     /// What a row adds: each run less the untraced ones of the same round.
     pub fn added(&self, row: &Row) -> Option<Spread> {
+        self.added_in(row, |sample| Some(sample.ns_per_event))
+    }
+
+    /// The same in CPU time, in which other programs on the same CPU have no part; nor has the time
+    /// in which the target is stopped.
+    pub fn added_in_cpu_time(&self, row: &Row) -> Option<Spread> {
+        self.added_in(row, |sample| sample.own_cpu_ns_per_event)
+    }
+
+    fn added_in(&self, row: &Row, of: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {
         Spread::of(row.samples.iter().filter_map(|sample| {
             let base = match row.kind {
                 Kind::Untraced => return None,
-                Kind::UntracedAgain => self.untraced(sample.round, &[Kind::Untraced]),
-                _ => self.untraced(sample.round, &[Kind::Untraced, Kind::UntracedAgain]),
+                Kind::UntracedAgain => self.untraced(sample.round, &[Kind::Untraced], &of),
+                _ => {
+                    let both = [Kind::Untraced, Kind::UntracedAgain];
+                    self.untraced(sample.round, &both, &of)
+                }
             };
-            Some(sample.ns_per_event - base?)
+            Some(of(sample)? - base?)
         }))
+    }
+
+    /// What two untraced runs differ by: anything smaller may be chance.
+    fn chance(&self) -> f64 {
+        let again = self.rows.iter().find(|row| row.kind == Kind::UntracedAgain);
+        let differences = again.and_then(|row| self.added(row));
+        differences.map_or(0.0, |s| s.lower_quartile.abs().max(s.upper_quartile.abs()))
     }
 
     /// What a row adds by the quickest rounds of all its runs and of the untraced ones: as a
@@ -155,12 +179,17 @@ impl Table {
     }
 
     /// The mean of the untraced runs of a round.
-    fn untraced(&self, round: usize, kinds: &[Kind]) -> Option<f64> {
+    fn untraced(
+        &self,
+        round: usize,
+        kinds: &[Kind],
+        of: impl Fn(&Sample) -> Option<f64>,
+    ) -> Option<f64> {
         let rows = self.rows.iter().filter(|row| kinds.contains(&row.kind));
         let values: Vec<f64> = rows
             .flat_map(|row| &row.samples)
             .filter(|sample| sample.round == round)
-            .map(|sample| sample.ns_per_event)
+            .filter_map(of)
             .collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
@@ -169,10 +198,19 @@ impl Table {
         self.rows.iter().find(|row| row.label == label)
     }
 
-    /// How much a row adds for each nanosecond that another one adds. None where either adds
+    /// How much a row adds for each nanosecond that another one adds. None where the other adds
     /// nothing that could be told from chance.
     pub fn ratio(&self, row: &Row, to: &Row) -> Option<f64> {
         let (of, to) = (self.added(row)?.median, self.added(to)?.median);
+        (to > self.chance()).then(|| of.max(0.0) / to)
+    }
+
+    /// The same in CPU time.
+    pub fn ratio_in_cpu_time(&self, row: &Row, to: &Row) -> Option<f64> {
+        let (of, to) = (
+            self.added_in_cpu_time(row)?.median,
+            self.added_in_cpu_time(to)?.median,
+        );
         (of > 0.0 && to > 0.0).then(|| of / to)
     }
 

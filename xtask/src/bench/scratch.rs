@@ -42,14 +42,12 @@ impl Scratch {
         &self.0
     }
 
-    /// Removes what the last variant has written.
+    /// Removes the files that the last variant has written. Folders are others'.
     pub fn clear(&self) -> Result<()> {
         for entry in fs::read_dir(&self.0)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                fs::remove_dir_all(path)?;
-            } else {
-                fs::remove_file(path)?;
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::remove_file(entry.path())?;
             }
         }
         Ok(())

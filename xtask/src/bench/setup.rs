@@ -1,4 +1,5 @@
 //! What every measurement needs: the programs, the CPUs and a folder.
+use std::cell::RefCell;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,6 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::cpus::Cpus;
+use super::redis;
 use super::scratch::Scratch;
 use crate::process;
 
@@ -13,6 +15,8 @@ pub struct Setup {
     pub memtrace: PathBuf,
     pub workload: PathBuf,
     pub cpus: Cpus,
+    /// What serves in all runs of one workload; dropped before the folder that it works in.
+    pub redis: RefCell<Option<redis::Server>>,
     pub scratch: Scratch,
 }
 
@@ -39,6 +43,7 @@ impl Setup {
             memtrace: target.join("release/memtrace"),
             workload: target.join("release/bench-workload"),
             cpus,
+            redis: RefCell::new(None),
             scratch,
         })
     }

@@ -84,6 +84,7 @@ fn idle(singles: &mut Singles, setup: &Setup) -> Result<()> {
     let peak = memtrace.running.memory()?.peak_bytes;
     singles.idle_peak_bytes.push(peak as f64);
     memtrace.stop()?;
+    target.act()?;
     target.end()
 }
 
@@ -118,6 +119,7 @@ fn sampling(singles: &mut Singles, setup: &Setup) -> Result<()> {
         cpu_percent: cpu_percent(&memtrace, SAMPLING)?,
     });
     memtrace.stop()?;
+    target.act()?;
     target.end()
 }
 

@@ -106,6 +106,11 @@ impl Truth {
         Ok(self.number("median_ns")? as f64 / self.number("events")? as f64)
     }
 
+    /// The same in CPU time.
+    pub fn cpu_ns_per_event(&self) -> Result<f64> {
+        Ok(self.number("median_cpu_ns")? as f64 / self.number("events")? as f64)
+    }
+
     /// Of the quickest round.
     pub fn best_ns_per_event(&self) -> Result<f64> {
         Ok(self.number("best_ns")? as f64 / self.number("events")? as f64)

@@ -1,4 +1,6 @@
 //! What is measured: each workload with its variants and the steps of one run of it.
+use std::time::Instant;
+
 use anyhow::Result;
 
 use super::empty::Hook;
@@ -245,9 +247,12 @@ impl Workload {
         }
         let cpu_before = attached.settle()?;
         let measured = bystander.as_mut().unwrap_or(&mut target);
+        let begun = Instant::now();
         let truth = measured.act()?;
+        let elapsed = begun.elapsed();
         let mut sample = Sample {
             ns_per_event: truth.ns_per_event()?,
+            own_cpu_ns_per_event: Some(truth.cpu_ns_per_event()?),
             best_ns_per_event: Some(truth.best_ns_per_event()?),
             ..Sample::default()
         };
@@ -255,6 +260,7 @@ impl Workload {
             let used = tracer.settled_cpu_ns()? - before;
             let memory = tracer.memory()?;
             sample.cpu_ns_per_event = Some(used as f64 / truth.events()? as f64);
+            sample.cpu_percent = Some(used as f64 / elapsed.as_nanos() as f64 * 100.0);
             sample.rss_bytes = Some(memory.rss_bytes);
             sample.peak_bytes = Some(memory.peak_bytes);
         }
