@@ -12,6 +12,12 @@ pub enum Verdict {
     NotMeasured,
 }
 
+impl Verdict {
+    pub fn is_known(self) -> bool {
+        self != Self::NotMeasured
+    }
+}
+
 #[derive(Debug)]
 pub struct Goal {
     pub what: String,

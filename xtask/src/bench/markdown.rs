@@ -8,7 +8,7 @@ use super::units::{added, bytes, grouped, percent, time};
 /// Everything: the machine, the targets, each workload.
 pub fn full(report: &Report) -> String {
     let mut text = machine(report);
-    let _ = write!(text, "\n### Targets\n\n{}", targets(report));
+    let _ = write!(text, "\n### Targets\n\n{}", targets(report, |_| true));
     for table in &report.tables {
         let _ = write!(text, "\n### {}\n\n{}\n\n", table.title, table.about);
         text += &if table.event == "request" {
@@ -43,7 +43,13 @@ pub fn short(report: &Report) -> String {
             .and_then(Row::values)
             .map_or("-".to_owned(), |s| time(s.median));
         let list = |kind: Kind| {
-            let rows = table.rows.iter().filter(|row| row.kind == kind);
+            // The rest is in the full tables.
+            let wanted = |row: &&Row| {
+                row.kind == kind
+                    && !row.label.contains("--fault-source")
+                    && !row.label.contains("--exact-bytes")
+            };
+            let rows = table.rows.iter().filter(wanted);
             let cells: Vec<String> = rows
                 .filter_map(|row| {
                     let cost = added(table.added(row)?.median);
@@ -70,7 +76,7 @@ pub fn short(report: &Report) -> String {
             list(Kind::Peer),
         );
     }
-    let _ = write!(text, "\n{}", targets(report));
+    let _ = write!(text, "\n{}", targets(report, Verdict::is_known));
     text
 }
 
@@ -112,9 +118,10 @@ fn machine(report: &Report) -> String {
     text
 }
 
-fn targets(report: &Report) -> String {
+fn targets(report: &Report, wanted: fn(Verdict) -> bool) -> String {
     let mut text = "| what | target | measured | |\n|---|---|---|---|\n".to_owned();
-    for goal in goals::goals(report) {
+    let goals = goals::goals(report);
+    for goal in goals.iter().filter(|goal| wanted(goal.verdict)) {
         let verdict = match goal.verdict {
             Verdict::Met => "met",
             Verdict::Missed => "**missed**",

@@ -118,7 +118,7 @@ fn what_is_not_installed_is_a_row_of_as_many_cells() {
 
 #[test]
 fn targets_are_met_or_missed_or_not_measured() {
-    let text = targets(&report());
+    let text = targets(&report(), |_| true);
     assert!(
         text.contains(
             "adds | ≤ 1/5 | 1/6.0 (by the fastest rounds 1/5.6, in CPU time 1/6.0) | met |"
@@ -137,6 +137,7 @@ fn targets_are_met_or_missed_or_not_measured() {
 #[test]
 fn the_short_form_names_the_machine_and_has_a_row_for_each_workload() {
     let text = short(&report());
+    assert!(!text.contains("not measured"), "{text}");
     assert!(
         text.contains("a virtual machine with 2 CPUs (A CPU), Linux 6.18.0"),
         "{text}"

@@ -51,14 +51,17 @@ pub struct Args {
     /// A few rounds, to see whether it works: the figures are rough
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
-    /// Only these workloads, separated by commas; without the measurements of memtrace alone
+    /// Only these workloads, separated by commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<Workload>,
+    /// Only what is measured of memtrace alone: start, memory, CPU at a given rate
+    #[arg(long)]
+    alone: bool,
     /// Also a minute of as many faults as two threads can make
     #[arg(long)]
     long: bool,
     /// Measure nothing: read the JSON file of an earlier run
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rounds", "quick", "only", "long", "json"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rounds", "quick", "only", "alone", "long", "json"])]
     from: Option<PathBuf>,
     /// Write the raw figures here instead of to target/bench/bench.json
     #[arg(long, value_name = "FILE")]
@@ -123,7 +126,8 @@ fn measure(args: &Args, root: &Path, results: &Path) -> Result<Report> {
         eprintln!("warning: {warning}");
     }
     let rungs = rungs(&setup)?;
-    let chosen = if args.only.is_empty() {
+    let everything = args.only.is_empty() && !args.alone;
+    let chosen = if everything {
         Workload::value_variants()
     } else {
         &args.only
@@ -138,8 +142,12 @@ fn measure(args: &Args, root: &Path, results: &Path) -> Result<Report> {
     for &workload in chosen {
         tables.push(runner::run(workload, &rungs, rounds, &setup)?);
     }
-    let singles = if args.only.is_empty() || args.long {
-        let runs = if args.only.is_empty() { single_runs } else { 0 };
+    let singles = if everything || args.alone || args.long {
+        let runs = if everything || args.alone {
+            single_runs
+        } else {
+            0
+        };
         singles::run(runs, args.long, &setup)?
     } else {
         Singles::default()
