@@ -74,6 +74,19 @@ impl Running {
         ended
     }
 
+    /// Ends it as Ctrl-C does, more than once if need be: bpftrace has been seen to miss the first.
+    pub fn interrupt(&mut self) -> Result<ExitStatus> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        for _ in 0..5 {
+            self.signal(libc::SIGINT)?;
+            let child = &mut self.child;
+            if let Ok(status) = wait::until("", PATIENCE, || Ok(child.try_wait()?)) {
+                return Ok(status);
+            }
+        }
+        self.end(wait::BACKSTOP)
+    }
+
     /// The CPU time of all its threads so far, those that have ended included.
     pub fn cpu_ns(&self) -> Result<u64> {
         let pid = i32::try_from(self.pid())?;

@@ -213,10 +213,9 @@ impl Peer {
 impl Attached {
     /// Ends it as Ctrl-C does.
     pub fn stop(mut self) -> Result<Seen> {
-        self.running.signal(libc::SIGINT)?;
         // Some end by the signal itself and others return a status of their own: what counts is
         // whether the output is there.
-        self.running.end(wait::BACKSTOP)?;
+        self.running.interrupt()?;
         if !self.output.exists() {
             bail!(
                 "{} wrote nothing: {}",
