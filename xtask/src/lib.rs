@@ -1,4 +1,5 @@
 //! What `cargo xtask` does, as a library, so that tests can use the same code as the tasks.
+pub mod bench;
 pub mod build_ebpf;
 pub mod ebpf;
 pub mod not_run;

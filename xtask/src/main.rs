@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::ebpf::wrapper;
-use xtask::{build_ebpf, run_test, test, vm_test};
+use xtask::{bench, build_ebpf, run_test, test, vm_test};
 
 /// The tasks of this repository that cargo has no command for.
 #[derive(Parser)]
@@ -15,6 +15,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what memtrace costs, beside other tracers: one run, tables as Markdown and JSON
+    Bench(bench::Args),
     /// Build the eBPF object that is committed as memtrace/bpf/memtrace.bpf.o, and its manifest
     BuildEbpf(build_ebpf::Args),
     /// Run all tests: `cargo test --workspace` and a list of those that could not run here
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         wrapper::run().map(|()| ExitCode::SUCCESS)
     } else {
         match Cli::parse().task {
+            Task::Bench(args) => bench::run(&args),
             Task::BuildEbpf(args) => build_ebpf::run(&args),
             Task::Test(args) => test::run(&args),
             Task::VmTest(args) => vm_test::run(&args),

@@ -90,7 +90,8 @@ fn names_a_package(args: &[OsString]) -> bool {
     texts.any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
 }
 
-fn target_directory(root: &Path, cargo: &OsString) -> Result<PathBuf> {
+/// Where cargo puts what it builds.
+pub fn target_directory(root: &Path, cargo: &OsString) -> Result<PathBuf> {
     let mut command = Command::new(cargo);
     command
         .current_dir(root)
