@@ -30,7 +30,8 @@ impl Found {
                 perhaps_taken: None,
             } => self.populated += bytes,
             Page::Populated { .. } | Page::Maybe | Page::Unknown => self.perhaps += bytes,
-            Page::Released(_) if page.is_lazy() => self.lazy += bytes,
+            Page::Released(_) | Page::Doubt { .. } if page.is_lazy() => self.lazy += bytes,
+            Page::Doubt { .. } => self.perhaps += bytes,
             // Paged out: gone, unless the kernel kept it.
             Page::Released(release) if !release.source.is_zap() => self.perhaps += bytes,
             // Nothing of its own is there.
