@@ -85,7 +85,10 @@ impl Block {
                 }
             }
             Shape::Words(words) => {
-                words.fill(pages, word);
+                match pages.len() {
+                    1 => words.set(pages.start, word),
+                    _ => words.fill(pages, word),
+                }
                 if words.bounds < FEWEST_BOUNDS {
                     self.0 = Shape::Runs(words.runs());
                 }
@@ -182,6 +185,21 @@ impl Words {
         let mut behind = self.words[page..limit].iter();
         let end = behind.position(|other| *other != word);
         end.map_or(limit, |pages| page + pages)
+    }
+
+    fn set(&mut self, page: usize, word: Option<Word>) {
+        let old = std::mem::replace(&mut self.words[page], word);
+        if page > 0 {
+            let before = self.words[page - 1];
+            self.bounds += usize::from(before != word);
+            self.bounds -= usize::from(before != old);
+        }
+        if let Some(&behind) = self.words.get(page + 1) {
+            self.bounds += usize::from(behind != word);
+            self.bounds -= usize::from(behind != old);
+        }
+        self.empty += usize::from(word.is_none());
+        self.empty -= usize::from(old.is_none());
     }
 
     fn fill(&mut self, pages: Range<usize>, word: Option<Word>) {

@@ -25,12 +25,15 @@ pub enum Event {
     Populated(Populated),
     Measuring(Measuring),
     Taken(Taken),
-    Sample(Sample),
+    Sample(Box<Sample>),
     /// Running totals of what could not be delivered.
     Lost(Lost),
     /// Some of it would have come here.
     Gap(Gap),
 }
+
+// Events are held and moved about by the thousand.
+const _: () = assert!(size_of::<Event>() <= 64);
 
 impl Event {
     /// Where the event stands in time.

@@ -61,6 +61,16 @@ impl PageMap {
         }
     }
 
+    /// Reads what is held in blocks at these addresses, for the processor to have it at hand: far
+    /// apart, each costs a wait for memory, and these look-ups wait for all of them at once.
+    pub fn warm(&self, addresses: impl Iterator<Item = u64>) {
+        for at in addresses {
+            if let Some(block) = self.blocks.get(&block_start(at)) {
+                std::hint::black_box(block.get(page_of(at)));
+            }
+        }
+    }
+
     /// The state at `at`, and up to where the pages behind it have the same one: at least to the
     /// next page, at most to `limit`, and perhaps not as far as they do.
     pub fn run_at(&self, at: u64, limit: u64) -> (Option<Word>, u64) {

@@ -149,6 +149,11 @@ impl Space {
         }
     }
 
+    /// As [`super::page_map::PageMap::warm`].
+    pub fn warm(&self, addresses: impl Iterator<Item = u64>) {
+        self.pages.warm(addresses);
+    }
+
     /// The state of the page at `addr`, where there is one.
     pub fn seen(&self, addr: u64) -> Option<Page> {
         self.pages.get(addr)

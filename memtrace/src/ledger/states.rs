@@ -60,6 +60,11 @@ impl States {
         self.pages.get(addr).map(Page::from)
     }
 
+    /// As [`PageMap::warm`].
+    pub fn warm(&self, addresses: impl Iterator<Item = u64>) {
+        self.pages.warm(addresses);
+    }
+
     /// The state at `addr`, and up to where it is sure to stay the same, `limit` at the most.
     pub fn run_at(&self, addr: u64, limit: u64) -> (Option<Page>, u64) {
         let (word, until) = self.pages.run_at(addr, limit);

@@ -32,6 +32,7 @@ impl Mm {
         gap: Option<Gap>,
         mut tell: Option<Tell<'_>>,
     ) {
+        self.space.warm(batch.scattered());
         let mut overlaps = Overlaps::default();
         let mut ground: Option<Ground> = None;
         let mut entries = batch.entries().peekable();
