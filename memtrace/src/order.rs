@@ -37,6 +37,7 @@ impl Reorder {
                 | Event::Sample(_)
                 | Event::Taken(_)
                 | Event::Measuring(_)
+                | Event::Gap(_)
         );
         if at_ns < self.given_ns && is_record {
             self.late += 1;

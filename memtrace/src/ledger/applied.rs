@@ -90,6 +90,8 @@ pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i
         // Refused before anything was looked at.
         _ if !range.start.is_multiple_of(PAGE) || range.is_empty() => Applied::nothing(),
         Some(ret) if refused_at_once(ret) => Applied::nothing(),
+        // Where it stopped, or what it left out, only the mappings could tell.
+        Some(_) if space.mappings_lost => Applied::unknown(range),
         // Everything that is mapped was done, and then the holes reported.
         Some(ret) if ret == -i64::from(libc::ENOMEM) => {
             let mut mapped = space.mapped(range.clone());

@@ -51,6 +51,13 @@ pub fn classify(
                 zero_page_write: true,
                 ..known(class, PAGE, Some(populated))
             },
+            // A copy, or the first write to the zero page.
+            (Some(Page::Doubt { .. }), Access::Write) if ground.private_anon || !ground.mapped => {
+                Classified {
+                    basis: Basis::Derived,
+                    ..known(FaultClass::Unknown, PAGE, Some(populated))
+                }
+            }
             (_, Access::Write) => known(FaultClass::Cow, PAGE, Some(populated)),
             _ => Classified {
                 basis: Basis::Derived,
@@ -91,6 +98,8 @@ pub fn classify(
                 ..known(source.refault(), bytes, Some(after))
             }
         }
+        // It may be a refault.
+        Some(Page::Doubt { given: Some(_) }) => unknown(fault, ground, populated),
         _ if ground.file => known(FaultClass::File, PAGE, Some(populated)),
         // Populated and not given back: a second fault on it, a page on its way, swap. Nothing proves which.
         Some(Page::Populated { .. } | Page::Zero { .. }) => Classified {
@@ -102,14 +111,24 @@ pub fn classify(
             let (bytes, after) = populate(fault, ground, populated, class, None);
             known(class, bytes, Some(after))
         }
-        None | Some(Page::Maybe | Page::Unknown) => {
-            let class = FaultClass::Unknown;
-            let (bytes, after) = populate(fault, ground, populated, class, None);
-            Classified {
-                basis: Basis::Derived,
-                ..known(class, bytes, Some(after))
-            }
+        None | Some(Page::Maybe | Page::Unknown | Page::Doubt { .. }) => {
+            unknown(fault, ground, populated)
         }
+    }
+}
+
+/// A fault that populates its page, and of which no more is known.
+fn unknown(fault: &Fault, ground: &Ground, populated: Page) -> Classified {
+    let class = FaultClass::Unknown;
+    let (bytes, after) = populate(fault, ground, populated, class, None);
+    Classified {
+        class,
+        release: None,
+        zero_page_write: false,
+        ambiguous: false,
+        bytes,
+        basis: Basis::Derived,
+        after: Some(after),
     }
 }
 
@@ -128,6 +147,10 @@ fn populate(
     let zero_page = ground.private_anon && !ground.hugetlb;
     if fault.access != Access::Write && zero_page && !from_swap {
         return (0, Page::Zero { class, release });
+    }
+    // Of the zero page, or of a file.
+    if fault.access != Access::Write && ground.lost && !from_swap {
+        return (0, Page::Doubt { given: None });
     }
     (PAGE, populated)
 }

@@ -25,10 +25,15 @@ pub enum Event {
     Populated(Populated),
     Measuring(Measuring),
     Taken(Taken),
-    Sample(Sample),
+    Sample(Box<Sample>),
     /// Running totals of what could not be delivered.
     Lost(Lost),
+    /// Some of it would have come here.
+    Gap(Gap),
 }
+
+// Events are held and moved about by the thousand.
+const _: () = assert!(size_of::<Event>() <= 64);
 
 impl Event {
     /// Where the event stands in time.
@@ -48,6 +53,7 @@ impl Event {
             Self::Taken(e) => e.at_ns,
             Self::Sample(e) => e.at_ns,
             Self::Lost(e) => e.at_ns,
+            Self::Gap(e) => e.at_ns,
         }
     }
 }
@@ -375,4 +381,29 @@ pub struct Lost {
     pub lifecycle: u64,
     /// Of [`Populated`].
     pub populated: u64,
+}
+
+/// Records were lost that would have come after `at_ns` and not after `until_ns`; nobody knows whose.
+///
+/// It may come late. What was classed by then stands, and from here on nothing is classed by what
+/// the lost records may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub at_ns: u64,
+    pub until_ns: u64,
+    pub faults: bool,
+    /// Calls, or lifecycle events.
+    pub calls: bool,
+}
+
+impl Gap {
+    /// This one and another, in one.
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            at_ns: self.at_ns.min(other.at_ns),
+            until_ns: self.until_ns.max(other.until_ns),
+            faults: self.faults || other.faults,
+            calls: self.calls || other.calls,
+        }
+    }
 }

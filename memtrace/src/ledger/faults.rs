@@ -123,6 +123,15 @@ impl FaultBatch {
             .map(|bytes| Entry(u64::from_ne_bytes(bytes.try_into().expect("8 bytes"))))
     }
 
+    /// The addresses that do not follow the one before them.
+    pub fn scattered(&self) -> impl Iterator<Item = u64> {
+        let behind = self.entries().skip(1);
+        let pairs = self.entries().zip(behind);
+        pairs
+            .filter(|(before, entry)| *entry != before.neighbour(1))
+            .map(|(_, entry)| entry.addr())
+    }
+
     pub fn faults(&self) -> impl ExactSizeIterator<Item = Fault> {
         self.entries().map(|entry| self.fault(entry))
     }

@@ -16,6 +16,8 @@ pub struct Ground {
     pub range: Range<u64>,
     /// False where no mapping is known.
     pub mapped: bool,
+    /// There was one, perhaps, and what it was is lost.
+    pub lost: bool,
     /// Mapped while traced, so that nothing in it was populated before.
     pub traced: bool,
     /// As [`Vma::is_private_anon`].
@@ -34,6 +36,7 @@ impl Ground {
         Self {
             range,
             mapped: true,
+            lost: false,
             traced: vma.traced,
             private_anon: vma.is_private_anon(),
             file: vma.is_file(),
@@ -44,10 +47,11 @@ impl Ground {
     }
 
     /// One page where no mapping is known.
-    pub fn unmapped(addr: u64) -> Self {
+    pub fn unmapped(addr: u64, lost: bool) -> Self {
         Self {
             range: addr..addr.saturating_add(PAGE),
             mapped: false,
+            lost,
             traced: false,
             private_anon: false,
             file: false,

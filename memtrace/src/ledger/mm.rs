@@ -15,6 +15,7 @@ const MAP_FIXED: u32 = 0x10;
 
 mod advice;
 mod faults;
+mod gap;
 mod measured;
 mod remap;
 mod samples;
@@ -28,6 +29,7 @@ struct InFlight {
     source: Option<Source>,
     /// What mremap carries to its new place.
     lifted: Option<Lifted>,
+    exit_ns: u64,
 }
 
 /// What is known of one address space.
@@ -142,6 +144,7 @@ impl Mm {
 
     pub(super) fn mappings(&mut self, event: &Mappings) {
         self.mappings_known = true;
+        self.space.mappings_lost = false;
         for (range, mapping) in &event.list {
             self.space
                 .learn(range.clone(), &Vma::new(mapping.clone(), event.fresh));
@@ -293,6 +296,7 @@ impl Mm {
                 ranges,
                 source,
                 lifted,
+                exit_ns: call.exit_ns,
             }),
         }
     }

@@ -27,8 +27,9 @@ mod word;
 use std::collections::HashMap;
 
 pub use classify::Classified;
-use event::{Begin, Call, Event, Exec, Exit, FaultBatch, Fork, Lost, Op};
+use event::{Begin, Call, Event, Exec, Exit, FaultBatch, Fork, Gap, Lost, Op};
 pub use mm::Mm;
+use pages::Page;
 pub use stretch::Stretch;
 
 /// Which address space a process works on.
@@ -45,6 +46,8 @@ pub struct Ledger {
     processes: HashMap<u32, Process>,
     mms: Vec<Mm>,
     lost: Lost,
+    /// The gap that events are still in.
+    gap: Option<Gap>,
     /// Events of processes that the ledger was never told of.
     strays: u64,
 }
@@ -54,12 +57,14 @@ impl Ledger {
     ///
     /// Events must come in the order of their times, as far as that is known.
     pub fn apply(&mut self, event: &Event) {
+        self.end_gap(event.at_ns());
         match event {
             Event::Begin(begin) => self.begin(begin),
             Event::Fork(fork) => self.fork(fork),
             Event::Exec(exec) => self.exec(exec),
             Event::Exit(exit) => self.exit(exit),
             Event::Lost(lost) => self.lost = *lost,
+            Event::Gap(gap) => self.begin_gap(gap),
             Event::Faults(batch) => self.faults(batch, None),
             Event::Enter(call) => {
                 if let Some(mm) = self.mm_of_call(call) {
@@ -111,8 +116,10 @@ impl Ledger {
 
     /// Takes faults in, and tells what they were if somebody wants to know.
     pub fn faults(&mut self, batch: &FaultBatch, tell: Option<stretch::Tell<'_>>) {
+        self.end_gap(batch.at_ns);
+        let gap = self.gap;
         if let Some(mm) = self.mm_mut(batch.pid) {
-            mm.faults(batch, tell);
+            mm.faults(batch, gap, tell);
         }
     }
 
@@ -164,6 +171,25 @@ impl Ledger {
     /// Events of processes that the ledger was never told of.
     pub fn strays(&self) -> u64 {
         self.strays
+    }
+
+    fn begin_gap(&mut self, gap: &Gap) {
+        // Of what was not touched before nothing was given back.
+        self.doubt(gap, Page::Doubt { given: None });
+        self.gap = Some(self.gap.map_or(*gap, |open| open.with(*gap)));
+    }
+
+    /// What was learned inside the gap may have been undone by what was lost after it.
+    fn end_gap(&mut self, now_ns: u64) {
+        if let Some(gap) = self.gap.take_if(|gap| gap.until_ns <= now_ns) {
+            self.doubt(&gap, Page::IN_DOUBT);
+        }
+    }
+
+    fn doubt(&mut self, gap: &Gap, untouched: Page) {
+        for mm in self.mms.iter_mut().filter(|mm| !mm.ended()) {
+            mm.doubt(gap, untouched);
+        }
     }
 
     fn mm_mut(&mut self, pid: u32) -> Option<&mut Mm> {

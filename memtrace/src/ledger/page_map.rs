@@ -8,24 +8,24 @@ use super::block::{self, Block};
 use super::space::PAGE;
 use super::word::Word;
 
-/// Runs that may begin within a block's length before a block takes their place: by then it is not larger.
-const MOST_RUNS: usize = 24;
-/// A block with fewer bounds than this goes back to runs: few enough that it is not made again soon.
-const FEWEST_BOUNDS: usize = 6;
+/// Runs that may begin within a block's length before a block takes their place.
+const MOST_RUNS: usize = 4;
+/// A block with fewer bounds than this goes back to runs: so few that it is not made again soon.
+const FEWEST_BOUNDS: usize = 2;
 
 /// States of pages by address.
 ///
 /// A run costs the same whatever its length, so that a call may name 64 TiB; an operation costs
 /// O(log n) in the number of pieces, and as many more as it replaces. Pages that are given back and
-/// touched one by one would make a run each: there a block holds a word for each page, and an
-/// operation on one page is one look-up.
+/// touched one by one would make a run each: there blocks take their place, each found by one
+/// look-up and searched by itself.
 #[derive(Clone, Debug, Default)]
 pub struct PageMap {
     /// By their first address. They don't overlap, and neighbouring runs are not alike, but for
     /// those that a block once lay between.
     pieces: BTreeMap<u64, Piece>,
     /// By their first address.
-    blocks: HashMap<u64, Box<Block>, BuildHasherDefault<AddressHasher>>,
+    blocks: HashMap<u64, Block, BuildHasherDefault<AddressHasher>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,16 @@ impl PageMap {
         match self.before(at) {
             Some((_, Piece::Run { end, word })) => (at < end).then_some(word),
             _ => None,
+        }
+    }
+
+    /// Reads what is held in blocks at these addresses, for the processor to have it at hand: far
+    /// apart, each costs a wait for memory, and these look-ups wait for all of them at once.
+    pub fn warm(&self, addresses: impl Iterator<Item = u64>) {
+        for at in addresses {
+            if let Some(block) = self.blocks.get(&block_start(at)) {
+                std::hint::black_box(block.get(page_of(at)));
+            }
         }
     }
 
@@ -276,7 +286,7 @@ impl PageMap {
         if self.pieces.range(start..end).count() <= MOST_RUNS {
             return;
         }
-        let mut block = Box::new(Block::new());
+        let mut block = Block::new();
         self.each(start..end, |run, word| {
             block.fill(pages_of(start, run), Some(word));
         });

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ledger::pages::Page;
 
-const PAGES: u64 = 3 * block::PAGES as u64;
+const PAGES: u64 = 2 * block::PAGES as u64;
 /// Where it lies: so that blocks of the map begin within it.
 const BASE: u64 = 7 * block::BYTES / 2;
 
@@ -112,7 +112,7 @@ fn pages_touched_one_by_one_are_a_block_until_they_are_alike() {
         map.put(addresses(n..n + 1), Some(word(1)));
     }
     // It begins in the middle of a block, and so ends in one.
-    assert_eq!(map.blocks.len(), 4);
+    assert_eq!(map.blocks.len(), 3);
     for n in (1..PAGES).step_by(2) {
         map.put(addresses(n..n + 1), Some(word(1)));
     }

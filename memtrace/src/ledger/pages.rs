@@ -22,6 +22,10 @@ pub enum Page {
     },
     /// Given back when it was populated, or may have been.
     Released(Release),
+    /// Records were lost that may have been about it: whether it is populated is not known, nor by
+    /// what it was given back, if it was. `given` is the last give-back that was seen, which
+    /// may have found nothing: so the next fault may be a refault or not, and has no class.
+    Doubt { given: Option<Source> },
 }
 
 impl Page {
@@ -29,9 +33,39 @@ impl Page {
         perhaps_taken: None,
     };
 
+    /// Nothing at all is known of it: it may be given back, by whatever call.
+    pub const IN_DOUBT: Self = Self::Doubt {
+        given: Some(Source::DontUnmap),
+    };
+
     /// Marked by MADV_FREE, and not seen to be gone since.
     pub fn is_lazy(&self) -> bool {
-        matches!(self, Self::Released(release) if release.source == Source::Advice(Advice::FREE))
+        self.given_by() == Some(Source::Advice(Advice::FREE))
+    }
+
+    /// The give-back that it is known by.
+    fn given_by(&self) -> Option<Source> {
+        match self {
+            Self::Released(release) => Some(release.source),
+            Self::Doubt { given } => *given,
+            _ => None,
+        }
+    }
+
+    /// The same page once faults were lost. They can have populated it, and so leave alone what
+    /// was populated already.
+    pub fn after_lost_faults(self) -> Self {
+        match self {
+            Self::Populated { .. } => self,
+            _ => self.after_lost_calls(),
+        }
+    }
+
+    /// The same page once calls were lost.
+    pub fn after_lost_calls(self) -> Self {
+        Self::Doubt {
+            given: self.given_by(),
+        }
     }
 }
 
@@ -94,6 +128,15 @@ impl Release {
         let released = Page::Released(self);
         match page {
             Page::Maybe | Page::Unknown | Page::Populated { .. } => released,
+            // Nobody knows whether there was anything to give back.
+            Page::Doubt { .. }
+                if self.source == Source::Advice(Advice::PAGEOUT) && page.is_lazy() =>
+            {
+                page
+            }
+            Page::Doubt { .. } => Page::Doubt {
+                given: Some(self.source),
+            },
             Page::Zero { .. } if self.source.is_zap() => released,
             Page::Zero { .. } => page,
             // Nothing is there to take a second time.

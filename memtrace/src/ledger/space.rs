@@ -11,6 +11,8 @@ use super::states::{Found, States};
 /// The smallest page of the architectures that have the tracepoints.
 pub const PAGE: u64 = 4096;
 
+const EVERYWHERE: Range<u64> = 0..!(PAGE - 1);
+
 /// How far below a stack's mapping a fault still counts as its growth: above any sane RLIMIT_STACK.
 const STACK_REACH: u64 = 1 << 30;
 
@@ -91,6 +93,8 @@ pub struct Space {
     pub folios: FolioBytes,
     /// The program break, where known.
     pub brk: Option<u64>,
+    /// Calls were lost, and the mappings not read again since: there are more than are known.
+    pub mappings_lost: bool,
 }
 
 impl Space {
@@ -130,7 +134,7 @@ impl Space {
         }
         match self.vmas.get(addr) {
             Some((range, vma)) => Ground::new(range, vma, self.folios),
-            None => Ground::unmapped(addr),
+            None => Ground::unmapped(addr, self.mappings_lost),
         }
     }
 
@@ -143,6 +147,11 @@ impl Space {
             let grown = Vma::new(vma.mapping.clone(), true);
             self.vmas.set(addr..above.start, grown);
         }
+    }
+
+    /// As [`super::page_map::PageMap::warm`].
+    pub fn warm(&self, addresses: impl Iterator<Item = u64>) {
+        self.pages.warm(addresses);
     }
 
     /// The state of the page at `addr`, where there is one.
@@ -192,7 +201,12 @@ impl Space {
     pub fn make_unknown(&mut self, range: Range<u64>) -> Found {
         let found = self.found(range.clone());
         self.materialise_maybe(range.clone());
-        self.pages.change(range, |_| Page::Unknown);
+        let lost = self.mappings_lost;
+        self.pages.change(range, |page| match page {
+            Page::Doubt { .. } => Page::IN_DOUBT,
+            _ if lost => Page::IN_DOUBT,
+            _ => Page::Unknown,
+        });
         found
     }
 
@@ -202,7 +216,7 @@ impl Space {
             self.pages.fill_gaps(run, &Page::Unknown);
         }
         self.pages.change(range, |page| match page {
-            Page::Populated { .. } => page,
+            Page::Populated { .. } | Page::Doubt { .. } => page,
             page if page.is_lazy() => page,
             _ => Page::Unknown,
         });
@@ -248,6 +262,25 @@ impl Space {
         self.pages.clear(range.clone());
         self.vmas.clear(range);
         found
+    }
+
+    /// Faults were lost: what was mapped may be populated, whatever was known of it.
+    /// Pages that had no state get `untouched`.
+    pub fn doubt_pages(&mut self, untouched: Page) {
+        self.pages.change(EVERYWHERE, Page::after_lost_faults);
+        for (run, _) in self.vmas.iter() {
+            self.pages.fill_gaps(run, &untouched);
+        }
+    }
+
+    /// Calls were lost: nothing is known any more of what is mapped where, nor of any page.
+    /// Pages that had no state get `untouched`.
+    pub fn doubt_all(&mut self, untouched: Page) {
+        self.vmas.clear(EVERYWHERE);
+        self.brk = None;
+        self.mappings_lost = true;
+        self.pages.change(EVERYWHERE, Page::after_lost_calls);
+        self.pages.fill_gaps(EVERYWHERE, &untouched);
     }
 
     /// Learns of a mapping that was there before; what was mapped under trace stands.
@@ -312,7 +345,7 @@ impl Space {
                 child.map(run, vma);
             }
         }
-        child.pages.change(0..u64::MAX, |page| match page {
+        child.pages.change(EVERYWHERE, |page| match page {
             Page::Released(release) => Page::Released(release.inherited()),
             Page::Zero {
                 class,

@@ -30,7 +30,8 @@ impl Found {
                 perhaps_taken: None,
             } => self.populated += bytes,
             Page::Populated { .. } | Page::Maybe | Page::Unknown => self.perhaps += bytes,
-            Page::Released(_) if page.is_lazy() => self.lazy += bytes,
+            Page::Released(_) | Page::Doubt { .. } if page.is_lazy() => self.lazy += bytes,
+            Page::Doubt { .. } => self.perhaps += bytes,
             // Paged out: gone, unless the kernel kept it.
             Page::Released(release) if !release.source.is_zap() => self.perhaps += bytes,
             // Nothing of its own is there.
@@ -57,6 +58,11 @@ pub struct States {
 impl States {
     pub fn get(&self, addr: u64) -> Option<Page> {
         self.pages.get(addr).map(Page::from)
+    }
+
+    /// As [`PageMap::warm`].
+    pub fn warm(&self, addresses: impl Iterator<Item = u64>) {
+        self.pages.warm(addresses);
     }
 
     /// The state at `addr`, and up to where it is sure to stay the same, `limit` at the most.

@@ -122,6 +122,13 @@ impl FaultTotals {
             .fold(0, |sum: u64, c| sum.saturating_add(c.bytes))
     }
 
+    /// Faults were lost, of any class.
+    pub(super) fn lose(&mut self) {
+        for class in &mut self.classes {
+            class.basis = class.basis.max(Basis::LowerBound);
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         self.total += other.total;
         for (sum, one) in self.classes.iter_mut().zip(&other.classes) {
@@ -316,6 +323,8 @@ pub struct Totals {
     /// Bytes that came with no fault: MADV_POPULATE, MADV_COLLAPSE, khugepaged, direct IO and the
     /// like. None where nobody measured.
     pub unfaulted_bytes: Option<u64>,
+    /// Calls were lost, and with them what they released.
+    pub calls_lost: bool,
 }
 
 impl Totals {
@@ -329,7 +338,26 @@ impl Totals {
         } else {
             Advice::OTHERS
         };
-        self.advice.entry(key).or_default()
+        let released_unknown = self.calls_lost;
+        self.advice.entry(key).or_insert_with(|| ReleaseTotals {
+            released_unknown,
+            ..ReleaseTotals::default()
+        })
+    }
+
+    /// Calls were lost, of any kind: what they released is part of no sum.
+    pub(super) fn lose_calls(&mut self) {
+        self.calls_lost = true;
+        let unmap = &mut self.unmap;
+        let unmap = [
+            &mut unmap.munmap,
+            &mut unmap.map_fixed,
+            &mut unmap.mremap,
+            &mut unmap.brk,
+        ];
+        for totals in self.advice.values_mut().chain(unmap) {
+            totals.count_released(None);
+        }
     }
 
     /// Adds another address space's totals, for a sum over several processes.
@@ -349,6 +377,7 @@ impl Totals {
         self.map.brk.add(&other.map.brk);
         self.map.mremap.add(&other.map.mremap);
         self.faults.add(&other.faults);
+        self.calls_lost |= other.calls_lost;
         self.unseen_calls += other.unseen_calls;
         self.untargeted_calls += other.untargeted_calls;
         // Known as far as it was measured anywhere.

@@ -20,6 +20,7 @@ const POPULATED: u64 = 3;
 const ZERO: u64 = 4;
 const ZERO_RELEASED: u64 = 5;
 const RELEASED: u64 = 6;
+const DOUBT: u64 = 7;
 
 const KIND: u64 = 7;
 const ABOUT_SHIFT: u32 = 3;
@@ -66,7 +67,7 @@ impl Word {
     /// Marked by MADV_FREE, and not seen to be gone since.
     pub fn is_lazy(self) -> bool {
         // FREE is the first of the sources.
-        self.0.get() & (KIND | 7 << ABOUT_SHIFT) == RELEASED
+        matches!(self.0.get() & (KIND | 7 << ABOUT_SHIFT), RELEASED | DOUBT)
     }
 }
 
@@ -95,6 +96,7 @@ impl From<Page> for Word {
                 Self::of_release(ZERO_RELEASED, release)
             }
             Page::Released(release) => Self::of_release(RELEASED, release),
+            Page::Doubt { given } => Self::new(DOUBT, given.map_or(NO_SOURCE, source_number)),
         }
     }
 }
@@ -115,7 +117,10 @@ impl From<Word> for Page {
                 class: word.release().source.refault(),
                 release: Some(word.release()),
             },
-            _ => Self::Released(word.release()),
+            RELEASED => Self::Released(word.release()),
+            _ => Self::Doubt {
+                given: SOURCES.get(word.about()).copied(),
+            },
         }
     }
 }
@@ -127,6 +132,7 @@ mod tests {
     #[test]
     fn every_state_comes_back_as_it_was() {
         let mut pages = vec![Page::Maybe, Page::Unknown, Page::POPULATED];
+        pages.push(Page::Doubt { given: None });
         pages.extend(FaultClass::ALL.map(|class| Page::Zero {
             class,
             release: None,
@@ -134,6 +140,9 @@ mod tests {
         for source in SOURCES {
             pages.push(Page::Populated {
                 perhaps_taken: Some(source),
+            });
+            pages.push(Page::Doubt {
+                given: Some(source),
             });
             for (at_ns, inherited) in [(0, false), (1, true), (MOST_NS, false), (MOST_NS, true)] {
                 let release = Release {

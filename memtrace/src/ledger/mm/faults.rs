@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::super::classify::{Classified, classify};
-use super::super::event::FaultBatch;
+use super::super::event::{FaultBatch, Gap};
 use super::super::faults::Entry;
 use super::super::ground::Ground;
-use super::super::pages::{Release, Source};
+use super::super::pages::{Page, Release, Source};
 use super::super::space::PAGE;
 use super::super::stretch::{Stretch, Tell};
 use super::super::totals::{Basis, FaultClass};
-use super::{LastFault, Mm, add};
+use super::{InFlight, LastFault, Mm, add};
 
 /// Threads whose last fault is remembered.
 const MOST_THREADS: usize = 64 * 1024;
@@ -26,7 +26,13 @@ struct Overlaps {
 impl Mm {
     /// Takes a batch in. Neighbouring pages that fault alike are one stretch: looked up, classed,
     /// counted and written down once.
-    pub(in crate::ledger) fn faults(&mut self, batch: &FaultBatch, mut tell: Option<Tell<'_>>) {
+    pub(in crate::ledger) fn faults(
+        &mut self,
+        batch: &FaultBatch,
+        gap: Option<Gap>,
+        mut tell: Option<Tell<'_>>,
+    ) {
+        self.space.warm(batch.scattered());
         let mut overlaps = Overlaps::default();
         let mut ground: Option<Ground> = None;
         let mut entries = batch.entries().peekable();
@@ -38,7 +44,7 @@ impl Mm {
             };
             let mut end = addr.saturating_add(PAGE);
             let mut limit = ground.range.end;
-            self.find_overlaps(batch.tid, addr, &mut overlaps, &mut limit);
+            self.find_overlaps(batch, addr, &mut overlaps, &mut limit);
             let seen = if entries.peek() == Some(&first.neighbour(1)) {
                 let (seen, until) = self.space.seen_until(addr, limit);
                 let mut pages = 1;
@@ -51,8 +57,22 @@ impl Mm {
                 self.space.seen(addr)
             };
             let stretch = addr..end;
-            let page = seen.or_else(|| ground.untouched());
-            let mut was = classify(ground, page, &batch.fault(first), &overlaps.sources);
+            let fault = batch.fault(first);
+            let mut was = match gap {
+                None => {
+                    let page = seen.or_else(|| ground.untouched());
+                    classify(ground, page, &fault, &overlaps.sources)
+                }
+                // What was lost may have come before it.
+                Some(gap) => {
+                    let ground = if gap.calls {
+                        &Ground::unmapped(addr, true)
+                    } else {
+                        &*ground
+                    };
+                    classify(ground, Some(Page::IN_DOUBT), &fault, &[])
+                }
+            };
             // Whether it hit the old mapping or the new one can't be told.
             was.ambiguous |= overlaps.unmapping;
             self.take_from_measure(batch.tid, first, &mut was);
@@ -74,10 +94,17 @@ impl Mm {
     }
 
     /// Finds what runs over `addr`, and lowers `limit` to where that changes.
-    fn find_overlaps(&self, tid: u32, addr: u64, overlaps: &mut Overlaps, limit: &mut u64) {
+    fn find_overlaps(
+        &self,
+        batch: &FaultBatch,
+        addr: u64,
+        overlaps: &mut Overlaps,
+        limit: &mut u64,
+    ) {
         overlaps.sources.clear();
         overlaps.unmapping = false;
-        for call in self.in_flight.iter().filter(|call| call.tid != tid) {
+        let others = |call: &&InFlight| call.tid != batch.tid;
+        for call in self.in_flight.iter().filter(others) {
             let mut over = false;
             for range in &call.ranges {
                 over |= range.contains(&addr);

@@ -301,7 +301,7 @@ fn what_cpus_hold_back_and_what_nobody_counted_is_not_called_written() {
         ..Default::default()
     };
     s.apply(Event::Taken(taken));
-    s.apply(Event::Sample(crate::ledger::event::Sample {
+    s.apply(Event::Sample(Box::new(crate::ledger::event::Sample {
         at_ns,
         pid: PID,
         rss_bytes: 0,
@@ -314,6 +314,6 @@ fn what_cpus_hold_back_and_what_nobody_counted_is_not_called_written() {
             ..Default::default()
         }),
         cgroup: None,
-    }));
+    })));
     assert_eq!(s.lazy().reused_bytes, 3 * PAGE);
 }

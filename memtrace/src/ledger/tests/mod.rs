@@ -2,6 +2,7 @@
 
 mod batches;
 mod cells;
+mod gaps;
 mod lazy;
 mod lazy_before;
 mod lifecycle;

@@ -33,14 +33,14 @@ fn rollup() -> impl Strategy<Value = Rollup> {
 
 fn sample() -> impl Strategy<Value = Event> {
     (huge(), huge(), prop::option::of(rollup())).prop_map(|(at_ns, bytes, rollup)| {
-        Event::Sample(Sample {
+        Event::Sample(Box::new(Sample {
             at_ns,
             pid: PID,
             rss_bytes: bytes,
             virtual_bytes: Some(bytes),
             rollup,
             cgroup: None,
-        })
+        }))
     })
 }
 
@@ -72,14 +72,14 @@ fn populated() -> impl Strategy<Value = Event> {
 
 fn of_all_kinds() -> Vec<Event> {
     vec![
-        Event::Sample(Sample {
+        Event::Sample(Box::new(Sample {
             at_ns: 9,
             pid: PID,
             rss_bytes: PAGE,
             virtual_bytes: None,
             rollup: Some(Rollup::default()),
             cgroup: None,
-        }),
+        })),
         Event::Taken(Taken {
             at_ns: 9,
             pid: PID,

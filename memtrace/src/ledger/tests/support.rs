@@ -240,7 +240,7 @@ impl Scene {
     /// A look at smaps_rollup that showed so many pages lazily free.
     pub fn look(&mut self, pid: u32, lazy_pages: u64) {
         let at_ns = self.tick();
-        self.apply(Event::Sample(Sample {
+        self.apply(Event::Sample(Box::new(Sample {
             at_ns,
             pid,
             rss_bytes: 100 * PAGE,
@@ -253,7 +253,7 @@ impl Scene {
                 ..Rollup::default()
             }),
             cgroup: None,
-        }));
+        })));
     }
 
     /// The kernel has taken so many lazily free pages by now.

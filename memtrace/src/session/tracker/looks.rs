@@ -15,14 +15,14 @@ impl Tracker {
         if let Ok(sizes) = proc::rss::read(pid)
             && sizes.resident_bytes > 0
         {
-            self.pipeline.order.push(Event::Sample(Sample {
+            self.pipeline.order.push(Event::Sample(Box::new(Sample {
                 at_ns: clock::now_ns(),
                 pid,
                 rss_bytes: sizes.resident_bytes,
                 virtual_bytes: Some(sizes.virtual_bytes),
                 rollup: None,
                 cgroup: None,
-            }));
+            })));
         }
     }
 
@@ -64,7 +64,7 @@ impl Tracker {
         if let Some(taken) = self.reclaim.taken(sample.pid, sample.at_ns, kernel) {
             self.pipeline.order.push(taken);
         }
-        self.pipeline.order.push(Event::Sample(sample));
+        self.pipeline.order.push(Event::Sample(Box::new(sample)));
     }
 
     /// The last looks, while the processes still live.
