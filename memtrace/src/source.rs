@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::attach::RingEnds;
 use crate::clock;
 use crate::ledger::advice::Advice;
+use crate::ledger::event::Gap;
 use batches::Batches;
 
 /// A chunk is handed on when it has grown to this, in bytes.
@@ -38,18 +39,8 @@ pub struct Chunk {
     pub records: Bytes,
     /// Everything that happened before this time is in this chunk or an earlier one.
     pub complete_ns: u64,
-    /// Something did not get into the ring.
+    /// Something did not get into the ring: after the `complete_ns` of the chunk before.
     pub gap: Option<Gap>,
-}
-
-/// Records are missing, of these classes, after this time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// No earlier than the `complete_ns` of the chunk before.
-    pub since_ns: u64,
-    pub faults: bool,
-    /// Calls, or lifecycle events.
-    pub calls: bool,
 }
 
 mod batches;
@@ -183,7 +174,9 @@ impl Reader {
         };
         if lost != self.lost {
             self.gap = Some(Gap {
-                since_ns: self.complete_ns,
+                at_ns: self.complete_ns,
+                // Read after the counts were.
+                until_ns: clock::now_ns(),
                 faults: lost.faults != self.lost.faults,
                 calls: lost.calls != self.lost.calls,
             });

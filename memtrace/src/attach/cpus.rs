@@ -32,7 +32,8 @@ impl Cpus {
         })
     }
 
-    pub fn len(&self) -> usize {
+    /// How many there may be.
+    pub fn count(&self) -> usize {
         self.memory.len()
     }
 

@@ -35,7 +35,7 @@ impl<T: Copy> Mapped<T> {
             assert!(
                 size_of::<T>().is_multiple_of(8),
                 "the kernel pads elements to 8 bytes"
-            )
+            );
         };
         let Map::Array(data) = &map else {
             bail!("a map that is to be mapped is no array");

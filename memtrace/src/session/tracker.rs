@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::ledger::Mm;
 use crate::ledger::event::{Begin, Event, Lost};
 use crate::output::Output;
+use crate::proc;
 use crate::source::Chunk;
 use crate::view::status::Meter;
 use crate::view::{Header, Status};
@@ -42,6 +43,8 @@ pub struct Tracker {
     /// The start time of each process by pid, to know it from a later one with its pid.
     born: HashMap<u32, u64>,
     malformed: u64,
+    /// Calls were lost since mappings were read.
+    mappings_lost: bool,
     lost: Lost,
     /// An interval has ended, and its status waits for the events before it.
     status_due: bool,
@@ -58,6 +61,7 @@ impl Tracker {
             meters: HashMap::new(),
             born: HashMap::new(),
             malformed: 0,
+            mappings_lost: false,
             lost: Lost::default(),
             status_due: false,
             reclaim: Reclaim::new(config.reclaim_tracking, config.exact_bytes),
@@ -105,6 +109,10 @@ impl Tracker {
             );
             self.malformed += 1;
         }
+        if let Some(gap) = chunk.gap {
+            self.mappings_lost |= gap.calls;
+            self.pipeline.order.push(Event::Gap(gap));
+        }
         while let Some(event) = self.pipeline.next(chunk.complete_ns) {
             self.before(&event, kernel);
             self.apply(&event)?;
@@ -140,6 +148,9 @@ impl Tracker {
         }
         self.recognise.ask_again(&images);
         self.note_the_dead();
+        if std::mem::take(&mut self.mappings_lost) {
+            self.read_mappings(kernel);
+        }
         let of = |lost: &Lost| (lost.faults, lost.calls, lost.lifecycle, lost.populated);
         let more = of(&lost) != of(&self.lost);
         self.lost = lost;
@@ -149,6 +160,19 @@ impl Tracker {
         }
         self.status_due = true;
         Ok(())
+    }
+
+    /// Reads what every process has mapped anew, since calls that changed it were lost.
+    fn read_mappings(&mut self, kernel: &Attached) {
+        for pid in self.owners() {
+            // Stamped before the read: what changes while it goes on is then applied on top of it.
+            let at_ns = clock::now_ns();
+            kernel.end_epoch();
+            if let Ok(maps) = proc::maps::read(pid) {
+                let mappings = maps.into_event(pid, at_ns, false);
+                self.pipeline.order.push(Event::Mappings(mappings));
+            }
+        }
     }
 
     /// Shows the status of the last interval, if it is not shown yet.

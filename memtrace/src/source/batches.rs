@@ -42,7 +42,7 @@ pub struct Batches {
 impl Batches {
     pub fn new(memory: Arc<Cpus>) -> Self {
         Self {
-            cpus: vec![Cpu::default(); memory.len()],
+            cpus: vec![Cpu::default(); memory.count()],
             memory,
             entries: Box::new([0; BATCH]),
         }
