@@ -128,7 +128,7 @@ fn a_range_without_measure_is_one_piece() {
         for n in 0..PAGES {
             map.put(addresses(n * 2..n * 2 + 1), Some(word(1)));
         }
-        assert!(map.blocks.len() > 0);
+        assert!(!map.blocks.is_empty());
     }
     map.put(0..u64::MAX, None);
     assert!(map.pieces.is_empty() && map.blocks.is_empty());
