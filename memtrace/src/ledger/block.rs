@@ -1,7 +1,8 @@
-//! The pages of one aligned piece of an address space, for where they differ: few runs, or a word each.
+//! The pages of one aligned piece of an address space, each by itself: for where they differ much.
 
 use std::ops::Range;
 
+use super::cells::Cells;
 use super::space::PAGE;
 use super::word::Word;
 
@@ -9,67 +10,52 @@ use super::word::Word;
 pub const PAGES: usize = 512;
 pub const BYTES: u64 = PAGES as u64 * PAGE;
 
-/// More runs than this become a word for each page, which takes twice the memory then, and far less
-/// than that for each run as they get more.
-const MOST_RUNS: usize = 128;
-/// Fewer words than this that differ from the one before become runs: so few that they do not soon
-/// go back.
-const FEWEST_BOUNDS: usize = 64;
+/// Number 0 is a page without a state; the others are places in the palette, and one more.
+const MOST_NUMBERS: usize = u8::MAX as usize;
 
-/// Every page is in a run, if only in one without a state.
+/// A state for each page. As a rule there are few different ones in a block, and pages have their
+/// numbers: a byte each, so that all blocks of a large process still fit into a processor's cache.
 #[derive(Clone, Debug)]
 pub struct Block(Shape);
 
 #[derive(Clone, Debug)]
 enum Shape {
-    /// In order, the first from page 0 on; neighbours differ.
-    Runs(Vec<Run>),
-    Words(Box<Words>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    start: u16,
-    word: Option<Word>,
-}
-
-#[derive(Clone, Debug)]
-struct Words {
-    words: [Option<Word>; PAGES],
-    /// How many differ from the one before them.
-    bounds: usize,
-    /// How many have no state.
-    empty: usize,
+    Numbers {
+        palette: Vec<Word>,
+        cells: Box<Cells<u8, PAGES>>,
+    },
+    /// More different ones than there are numbers.
+    Words(Box<Cells<Option<Word>, PAGES>>),
 }
 
 impl Block {
     pub fn new() -> Self {
-        Self(Shape::Runs(vec![Run {
-            start: 0,
-            word: None,
-        }]))
+        Self(Shape::Numbers {
+            palette: Vec::new(),
+            cells: Box::default(),
+        })
     }
 
     pub fn get(&self, page: usize) -> Option<Word> {
         match &self.0 {
-            Shape::Runs(runs) => runs[place(runs, page)].word,
-            Shape::Words(words) => words.words[page],
+            Shape::Numbers { palette, cells } => word_of(palette, cells.get(page)),
+            Shape::Words(cells) => cells.get(page),
         }
     }
 
     /// How many pages differ from the one before them.
     pub fn bounds(&self) -> usize {
         match &self.0 {
-            Shape::Runs(runs) => runs.len() - 1,
-            Shape::Words(words) => words.bounds,
+            Shape::Numbers { cells, .. } => cells.bounds(),
+            Shape::Words(cells) => cells.bounds(),
         }
     }
 
     /// True if every page has a state.
     pub fn is_full(&self) -> bool {
         match &self.0 {
-            Shape::Runs(runs) => runs.iter().all(|run| run.word.is_some()),
-            Shape::Words(words) => words.empty == 0,
+            Shape::Numbers { cells, .. } => cells.is_full(),
+            Shape::Words(cells) => cells.is_full(),
         }
     }
 
@@ -77,32 +63,23 @@ impl Block {
         if pages.is_empty() {
             return;
         }
-        match &mut self.0 {
-            Shape::Runs(runs) => {
-                fill_runs(runs, pages, word);
-                if runs.len() > MOST_RUNS {
-                    self.0 = Shape::Words(Words::of(runs));
-                }
+        if let Shape::Numbers { palette, cells } = &mut self.0 {
+            if let Some(number) = number_of(palette, cells, word) {
+                return cells.fill(pages, number);
             }
-            Shape::Words(words) => {
-                match pages.len() {
-                    1 => words.set(pages.start, word),
-                    _ => words.fill(pages, word),
-                }
-                if words.bounds < FEWEST_BOUNDS {
-                    self.0 = Shape::Runs(words.runs());
-                }
-            }
+            let words = cells.map(|number| word_of(palette, number));
+            self.0 = Shape::Words(Box::new(words));
+        }
+        if let Shape::Words(cells) = &mut self.0 {
+            cells.fill(pages, word);
         }
     }
 
     /// Where the run that holds `page` ends, at `limit` at the latest.
     pub fn run_end(&self, page: usize, limit: usize) -> usize {
         match &self.0 {
-            Shape::Runs(runs) => runs
-                .get(place(runs, page) + 1)
-                .map_or(limit, |next| limit.min(next.start.into())),
-            Shape::Words(words) => words.run_end(page, limit),
+            Shape::Numbers { cells, .. } => cells.run_end(page, limit),
+            Shape::Words(cells) => cells.run_end(page, limit),
         }
     }
 
@@ -119,103 +96,91 @@ impl Block {
     }
 }
 
-/// Which of the runs holds `page`.
-fn place(runs: &[Run], page: usize) -> usize {
-    runs.partition_point(|run| usize::from(run.start) <= page) - 1
+fn word_of(palette: &[Word], number: u8) -> Option<Word> {
+    let place = usize::from(number).checked_sub(1)?;
+    Some(palette[place])
 }
 
-fn fill_runs(runs: &mut Vec<Run>, pages: Range<usize>, word: Option<Word>) {
-    let (first, last) = (place(runs, pages.start), place(runs, pages.end - 1));
-    let before = runs[first];
-    let behind = runs[last];
-    let end = runs.get(last + 1).map_or(PAGES, |next| next.start.into());
-    // What is left of the runs that it begins and ends in, and whether their neighbours are alike.
-    let keeps_before = usize::from(before.start) < pages.start;
-    let alike_before = match (keeps_before, first) {
-        (true, _) => before.word == word,
-        (false, 0) => false,
-        (false, _) => runs[first - 1].word == word,
-    };
-    let keeps_behind = pages.end < end && behind.word != word;
-    let alike_behind = pages.end == end && runs.get(last + 1).is_some_and(|r| r.word == word);
-    let run = |start: usize, word| Run {
-        start: start as u16,
-        word,
-    };
-    let new = [
-        keeps_before.then_some(before),
-        (!alike_before).then(|| run(pages.start, word)),
-        keeps_behind.then(|| run(pages.end, behind.word)),
-    ];
-    // No more room than it takes: there may be a million of them.
-    runs.reserve_exact(2);
-    let replaced = first..last + 1 + usize::from(alike_behind);
-    runs.splice(replaced, new.into_iter().flatten());
+/// The number of a state, a new one if it has none; None where there are no more.
+fn number_of(
+    palette: &mut Vec<Word>,
+    cells: &mut Cells<u8, PAGES>,
+    word: Option<Word>,
+) -> Option<u8> {
+    let Some(word) = word else { return Some(0) };
+    // What is put now was most often put just before.
+    let known = palette.iter().rposition(|other| *other == word);
+    let place = known.unwrap_or_else(|| {
+        if palette.len() == MOST_NUMBERS {
+            drop_unused(palette, cells);
+        }
+        palette.push(word);
+        palette.len() - 1
+    });
+    (place < MOST_NUMBERS).then(|| place as u8 + 1)
 }
 
-impl Words {
-    fn of(runs: &[Run]) -> Box<Self> {
-        let mut words = Box::new(Self {
-            words: [None; PAGES],
-            bounds: 0,
-            empty: PAGES,
-        });
-        for (n, run) in runs.iter().enumerate() {
-            let end = runs.get(n + 1).map_or(PAGES, |next| next.start.into());
-            words.fill(run.start.into()..end, run.word);
+/// Numbers the states anew that some page still has.
+fn drop_unused(palette: &mut Vec<Word>, cells: &mut Cells<u8, PAGES>) {
+    let mut used = [false; MOST_NUMBERS + 1];
+    cells.each(|number| used[usize::from(number)] = true);
+    let mut left = Vec::new();
+    let mut renumbered = [0; MOST_NUMBERS + 1];
+    for (place, word) in palette.iter().enumerate() {
+        if used[place + 1] {
+            left.push(*word);
+            renumbered[place + 1] = left.len() as u8;
         }
-        words
     }
-
-    fn runs(&self) -> Vec<Run> {
-        let mut runs = Vec::with_capacity(self.bounds + 1);
-        let mut at = 0;
-        while at < PAGES {
-            runs.push(Run {
-                start: at as u16,
-                word: self.words[at],
-            });
-            at = self.run_end(at, PAGES);
-        }
-        runs
+    // Too few would be gained to do it again soon.
+    if left.len() > MOST_NUMBERS * 3 / 4 {
+        return;
     }
-
-    fn run_end(&self, page: usize, limit: usize) -> usize {
-        let word = self.words[page];
-        let mut behind = self.words[page..limit].iter();
-        let end = behind.position(|other| *other != word);
-        end.map_or(limit, |pages| page + pages)
-    }
-
-    fn set(&mut self, page: usize, word: Option<Word>) {
-        let old = std::mem::replace(&mut self.words[page], word);
-        if page > 0 {
-            let before = self.words[page - 1];
-            self.bounds += usize::from(before != word);
-            self.bounds -= usize::from(before != old);
-        }
-        if let Some(&behind) = self.words.get(page + 1) {
-            self.bounds += usize::from(behind != word);
-            self.bounds -= usize::from(behind != old);
-        }
-        self.empty += usize::from(word.is_none());
-        self.empty -= usize::from(old.is_none());
-    }
-
-    fn fill(&mut self, pages: Range<usize>, word: Option<Word>) {
-        let around = pages.start.saturating_sub(1)..(pages.end + 1).min(PAGES);
-        self.bounds -= bounds(&self.words[around.clone()]);
-        self.empty -= empty(&self.words[pages.clone()]);
-        self.words[pages.clone()].fill(word);
-        self.empty += empty(&self.words[pages]);
-        self.bounds += bounds(&self.words[around]);
-    }
+    *cells = cells.map(|number| renumbered[usize::from(number)]);
+    *palette = left;
 }
 
-fn bounds(words: &[Option<Word>]) -> usize {
-    words.windows(2).filter(|pair| pair[0] != pair[1]).count()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::pages::{Page, Release, Source};
 
-fn empty(words: &[Option<Word>]) -> usize {
-    words.iter().filter(|word| word.is_none()).count()
+    fn released(at_ns: u64) -> Word {
+        Word::from(Page::Released(Release {
+            source: Source::DontUnmap,
+            at_ns,
+            inherited: false,
+        }))
+    }
+
+    fn is_numbers(block: &Block) -> bool {
+        matches!(block.0, Shape::Numbers { .. })
+    }
+
+    #[test]
+    fn as_many_states_as_pages_are_kept_apart() {
+        let mut block = Block::new();
+        for page in 0..PAGES {
+            block.fill(page..page + 1, Some(released(page as u64)));
+        }
+        assert!(!is_numbers(&block) && block.is_full());
+        for page in 0..PAGES {
+            assert_eq!(block.get(page), Some(released(page as u64)));
+        }
+        assert_eq!(block.bounds(), PAGES - 1);
+    }
+
+    #[test]
+    fn states_that_no_page_has_any_more_need_no_number() {
+        let mut block = Block::new();
+        for n in 0..10_000 {
+            let page = n % 100;
+            block.fill(page..page + 1, Some(released(n as u64)));
+        }
+        assert!(is_numbers(&block));
+        for page in 0..100 {
+            assert_eq!(block.get(page), Some(released(9900 + page as u64)));
+        }
+        assert_eq!((block.get(100), block.bounds()), (None, 100));
+    }
 }

@@ -8,6 +8,7 @@
 pub mod advice;
 mod applied;
 mod block;
+mod cells;
 mod classify;
 pub mod event;
 pub mod faults;

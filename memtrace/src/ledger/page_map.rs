@@ -8,10 +8,10 @@ use super::block::{self, Block};
 use super::space::PAGE;
 use super::word::Word;
 
-/// Runs that may begin within a block's length before a block takes their place.
-const MOST_RUNS: usize = 4;
+/// Runs that may begin within a block's length before a block takes their place, which is not larger.
+const MOST_RUNS: usize = 12;
 /// A block with fewer bounds than this goes back to runs: so few that it is not made again soon.
-const FEWEST_BOUNDS: usize = 2;
+const FEWEST_BOUNDS: usize = 4;
 
 /// States of pages by address.
 ///
