@@ -386,7 +386,7 @@ pub struct Lost {
 /// Records were lost that would have come after `at_ns` and not after `until_ns`; nobody knows whose.
 ///
 /// It may come late. What was classed by then stands, and from here on nothing is classed by what
-/// the lost records may have changed.
+/// the lost records may have changed. Mappings that are read again must be of `until_ns` or later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub at_ns: u64,

@@ -58,7 +58,10 @@ impl Ledger {
     ///
     /// Events must come in the order of their times, as far as that is known.
     pub fn apply(&mut self, event: &Event) {
-        self.end_gap(event.at_ns());
+        // These two are told at once, ahead of what is still held back.
+        if !matches!(event, Event::Lost(_) | Event::Begin(_)) {
+            self.end_gap(event.at_ns());
+        }
         match event {
             Event::Begin(begin) => self.begin(begin),
             Event::Fork(fork) => self.fork(fork),

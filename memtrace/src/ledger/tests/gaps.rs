@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::cells::{Cell, Model, Present};
 use super::support::*;
 use crate::ledger::advice::Advice as A;
-use crate::ledger::event::{Access, Event, Gap, Mapping, MappingKind, Mappings};
+use crate::ledger::event::{Access, Event, Gap, Lost, Mapping, MappingKind, Mappings};
 use crate::ledger::totals::{Basis, FaultClass as C};
 
 impl Scene {
@@ -175,6 +175,12 @@ fn inside_a_gap_nothing_has_a_class_and_nothing_is_learned_for_later() {
     s.map(0, 4);
     assert_eq!(class(&mut s, 0), C::Unknown);
     s.advise(A::DONTNEED, 0, 4);
+    assert_eq!(class(&mut s, 0), C::Unknown);
+    // The count of what was lost is told ahead of the order, and ends nothing.
+    s.apply(Event::Lost(Lost {
+        at_ns: at_ns + 1000,
+        ..Lost::default()
+    }));
     assert_eq!(class(&mut s, 0), C::Unknown);
     s.now += 200;
     s.advise(A::DONTNEED, 0, 4);
