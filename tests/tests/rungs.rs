@@ -32,7 +32,7 @@ fn every_rung_gives_the_same_ledger() {
         exe!("free_rewrite"),
         exe!("read_fresh"),
         exe!("mremap_move"),
-        exe!("fork_rewrite"),
+        exe!("first_read_write"),
         exe!("threads_disjoint"),
         exe!("threads_churn"),
     ] {
