@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::thread;
 
 use memtrace_tests::cgroup::MemoryCgroup;
 use memtrace_tests::needs::Need;
@@ -92,27 +93,36 @@ fn what_was_lazily_free_is_counted_and_what_was_swapped_out_is_not() {
     limited.workload.go();
     until_looked_at(&trace);
     let told = limited.squeeze();
-    assert_eq!(told.count("lazy_swapped"), 0, "{told}");
     trace.signal(libc::SIGINT);
     let run = trace.finish();
     limited.workload.kill();
     let summary = run.summary();
-    let gone = (LAZY - told.count("lazy_present")) * PAGE;
+    let gone = gone_bytes(LAZY, &told);
     let counted = summary.count("lazy_balance.reclaimed_bytes");
     assert_eq!(counted, gone, "{told}\n{summary}");
     assert!(gone >= LAZY / 2 * PAGE, "{told}");
+}
+
+/// What the kernel dropped. What a CPU still held back in a batch was not lazily free yet, and went
+/// to swap like any other page.
+fn gone_bytes(pages: u64, told: &Record) -> u64 {
+    let swapped = told.count("lazy_swapped");
+    let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    assert!(swapped <= 31 * cpus, "{told}");
+    (pages - told.count("lazy_present") - swapped) * PAGE
 }
 
 #[test]
 #[ignore = "wants a machine of its own with swap"]
 fn what_a_machine_short_of_memory_takes_by_itself_is_counted() {
     needs!(Need::Tracing, Need::Swap, Need::ReclaimCount);
-    let mut workload = Workload::start(&exe!("swaps"), &["1", &LAZY.to_string()]);
+    const MANY: u64 = 4 * LAZY;
+    let mut workload = Workload::start(&exe!("swaps"), &["1", &MANY.to_string()]);
     let trace = Trace::attach(workload.pid, &["--interval", "0.1"]);
     workload.go();
     until_looked_at(&trace);
-    // More than is free: the rest, what is lazily free goes first.
-    let pages = meminfo("MemFree") / PAGE + 2 * LAZY;
+    // More than is free. What is lazily free goes first, and suffices: swap there lies in memory too.
+    let pages = meminfo("MemFree") / PAGE + MANY / 2;
     let mut filler = Workload::start(&exe!("fills"), &[&pages.to_string()]);
     filler.go();
     let told = workload.say("look");
@@ -120,8 +130,8 @@ fn what_a_machine_short_of_memory_takes_by_itself_is_counted() {
     trace.signal(libc::SIGINT);
     let run = trace.finish();
     workload.kill();
-    let gone = (LAZY - told.count("lazy_present")) * PAGE;
-    assert!(gone >= LAZY / 2 * PAGE, "{told}");
+    let gone = gone_bytes(MANY, &told);
+    assert!(gone >= MANY / 4 * PAGE, "{told}");
     let summary = run.summary();
     let counted = summary.count("lazy_balance.reclaimed_bytes");
     assert_eq!(counted, gone, "{told}\n{summary}");

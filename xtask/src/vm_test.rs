@@ -22,6 +22,9 @@ use crate::{paths, process};
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "The kernels are kept under target/vm: remove that to have newer ones fetched."
+)]
 pub struct Args {
     /// Only this kernel; repeatable [default: all of 5.10, 6.1, 6.12, 7.2]
     #[arg(long = "kernel", value_name = "NAME")]
@@ -84,8 +87,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 const DOC: &str = "\
 # Kernels
 
-The tests that trace for real, run on distribution kernels (Debian's, for clouds) under QEMU: `cargo xtask vm-test --doc`
-writes this. tracefs is mounted in none of these machines.
+The tests that trace for real, run on Debian's kernels for clouds under QEMU's emulation. `cargo xtask vm-test --doc` writes
+this file. A row is a boot: all ordinary tests on a machine without swap, on the oldest and the newest kernel once more with
+BTF hidden, and on each the tests that want swap. tracefs is mounted on none.
+
+- page faults from: the fault source that memtrace chooses there by itself.
+- reclaim counted: whether what the kernel takes of lazily freed memory is counted page by page; elsewhere it is bounded.
+- fentry: whether a program at the entry of madvise's system call loads and attaches. memtrace has none so far.
 
 ";
 

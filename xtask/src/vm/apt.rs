@@ -146,8 +146,11 @@ fn newest(found: &str) -> Option<String> {
     Some(newest.to_owned())
 }
 
+/// The version in a name, without the architecture's number.
 fn numbers(name: &str) -> Vec<u64> {
-    let digits = name.split(|char: char| !char.is_ascii_digit());
+    let digits = name
+        .trim_end_matches("amd64")
+        .split(|char: char| !char.is_ascii_digit());
     digits.filter_map(|digits| digits.parse().ok()).collect()
 }
 

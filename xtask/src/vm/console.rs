@@ -11,6 +11,7 @@ use crate::vm::protocol::{Message, Outcome};
 pub struct Ran {
     pub test: String,
     pub outcome: Outcome,
+    pub repeated: u32,
     pub took: Duration,
 }
 
@@ -56,12 +57,14 @@ impl Report {
             Message::Ended {
                 test,
                 outcome,
+                repeated,
                 milliseconds,
             } => {
                 self.unfinished = None;
                 self.ran.push(Ran {
                     test,
                     outcome,
+                    repeated,
                     took: Duration::from_millis(milliseconds),
                 });
             }
@@ -85,6 +88,12 @@ impl Report {
     pub fn passed(&self) -> usize {
         let passed = self.ran.iter().filter(|ran| ran.outcome == Outcome::Passed);
         passed.count()
+    }
+
+    /// The tests that were begun anew.
+    pub fn repeated(&self) -> impl Iterator<Item = &str> {
+        let repeated = self.ran.iter().filter(|ran| ran.repeated > 0);
+        repeated.map(|ran| &ran.test[..])
     }
 
     /// The failed tests with what they wrote.
@@ -117,15 +126,15 @@ mod tests {
             "\n",
             r#"{"type":"begun","test":"a::b"}"#,
             "\n",
-            r#"{"type":"ended","test":"a::b","outcome":{"outcome":"passed"},"milliseconds":12}"#,
+            r#"{"type":"ended","test":"a::b","outcome":{"outcome":"passed"},"repeated":0,"milliseconds":12}"#,
             "\n",
             r#"{"type":"begun","test":"a::c"}"#,
             "\n",
-            r#"{"type":"ended","test":"a::c","outcome":{"outcome":"failed","output":"no"},"milliseconds":1}"#,
+            r#"{"type":"ended","test":"a::c","outcome":{"outcome":"failed","output":"no"},"repeated":0,"milliseconds":1}"#,
             "\n",
             r#"{"type":"begun","test":"a::d"}"#,
             "\n",
-            r#"{"type":"ended","test":"a::d","outcome":{"outcome":"not_run","why":"no go"},"milliseconds":1}"#,
+            r#"{"type":"ended","test":"a::d","outcome":{"outcome":"not_run","why":"no go"},"repeated":0,"milliseconds":1}"#,
             "\n",
             r#"{"type":"begun","test":"a::e"}"#,
             "\n",

@@ -70,6 +70,8 @@ pub enum Message {
     Ended {
         test: String,
         outcome: Outcome,
+        /// How often it was begun anew, since the kernel had left out a program of memtrace's.
+        repeated: u32,
         milliseconds: u64,
     },
     /// All that was asked for was run.

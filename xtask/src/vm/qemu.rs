@@ -71,10 +71,11 @@ impl Machine<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.image)
-            // A panic ends the guest at once, for QEMU does not boot again. Mitigations are slow to emulate.
+            // A panic ends the guest at once, for QEMU does not boot again. Mitigations and grace periods
+            // are slow to emulate, and a program that runs so long would often be preempted.
             .args([
                 "-append",
-                "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off rcupdate.rcu_expedited=1",
+                "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off rcupdate.rcu_expedited=1 preempt=lazy",
             ])
             .stdin(Stdio::null())
             .spawn()

@@ -29,6 +29,7 @@ pub fn markdown(rows: &[(Boot, Report)]) -> String {
             report.not_run().count(),
         );
     }
+    text.push_str(&repeated(rows));
     text.push_str(&reasons(rows));
     text
 }
@@ -56,6 +57,31 @@ fn failed(report: &Report) -> String {
     } else {
         format!("{failed}, then it ended early")
     }
+}
+
+/// Where tests were begun anew: a program that is preempted makes the kernel leave others out, and under
+/// emulation it runs long enough for that. memtrace says so of itself; the tests want exact figures.
+fn repeated(rows: &[(Boot, Report)]) -> String {
+    let mut text = String::new();
+    for (boot, report) in rows {
+        let tests: Vec<&str> = report.repeated().collect();
+        if !tests.is_empty() {
+            let _ = writeln!(
+                text,
+                "- {} ({}): {}",
+                boot.kernel.name,
+                boot.name,
+                tests.join(", ")
+            );
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!(
+        "\nRepeated, since the kernel had left out a program while it had preempted another, which memtrace \
+         tells and tests of exact figures do not stand:\n\n{text}"
+    )
 }
 
 /// Why tests did not run: each reason once, with how many tests and on which kernels.
@@ -102,9 +128,9 @@ mod tests {
             "\n",
             r#"{"type":"fentry","works":true,"detail":""}"#,
             "\n",
-            r#"{"type":"ended","test":"a::b","outcome":{"outcome":"passed"},"milliseconds":12}"#,
+            r#"{"type":"ended","test":"a::b","outcome":{"outcome":"passed"},"repeated":0,"milliseconds":12}"#,
             "\n",
-            r#"{"type":"ended","test":"a::c","outcome":{"outcome":"not_run","why":"no go"},"milliseconds":1}"#,
+            r#"{"type":"ended","test":"a::c","outcome":{"outcome":"not_run","why":"no go"},"repeated":0,"milliseconds":1}"#,
             "\n",
             r#"{"type":"done"}"#,
             "\n",

@@ -19,6 +19,10 @@ const NOT_RUN: &str = "/run/not-run";
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// Of what a failed test wrote; the serial port is slow.
 const MAX_OUTPUT: usize = 16 << 10;
+/// What a summary notes where the kernel did not run a program, since it had preempted another one:
+/// emulated programs take long enough for that. The test is then begun anew, and the host is told.
+const LEFT_OUT: &str = "left out by the kernel, since another was running";
+const MAX_REPEATS: u32 = 3;
 /// For what is no test.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
@@ -75,8 +79,26 @@ fn list(binary: &Path, which: &[&str]) -> Result<Vec<String>> {
 
 fn one(plan: &Plan, binary: &Path, test: &str, full: String, console: &mut Console) -> Result<()> {
     console.say(&Message::Begun { test: full.clone() })?;
-    fs::write(NOT_RUN, "").with_context(|| format!("cannot write {NOT_RUN}"))?;
     let begun = Instant::now();
+    let mut repeated = 0;
+    let outcome = loop {
+        match attempt(plan, binary, test)? {
+            Outcome::Failed { output } if output.contains(LEFT_OUT) && repeated < MAX_REPEATS => {
+                repeated += 1;
+            }
+            outcome => break outcome,
+        }
+    };
+    console.say(&Message::Ended {
+        test: full,
+        outcome,
+        repeated,
+        milliseconds: begun.elapsed().as_millis() as u64,
+    })
+}
+
+fn attempt(plan: &Plan, binary: &Path, test: &str) -> Result<Outcome> {
+    fs::write(NOT_RUN, "").with_context(|| format!("cannot write {NOT_RUN}"))?;
     let deadline = Duration::from_secs(plan.seconds_per_test);
     let mut command = Command::new(binary);
     command
@@ -86,20 +108,14 @@ fn one(plan: &Plan, binary: &Path, test: &str, full: String, console: &mut Conso
         .env("MEMTRACE_TEST_PATIENCE", plan.patience.to_string())
         .env(not_run::FILE, NOT_RUN);
     let (status, output) = run(&mut command, deadline)?;
-    let milliseconds = begun.elapsed().as_millis() as u64;
     let why = not_run::read(Path::new(NOT_RUN))?;
-    let outcome = match status {
+    Ok(match status {
         Some(0) if why.is_empty() => Outcome::Passed,
         Some(0) => Outcome::NotRun { why: reasons(&why) },
         Some(_) => Outcome::Failed { output },
         None => Outcome::Failed {
             output: format!("{output}\nended by a signal, or after {deadline:?}"),
         },
-    };
-    console.say(&Message::Ended {
-        test: full,
-        outcome,
-        milliseconds,
     })
 }
 
