@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use std::sync::Arc;
 
@@ -17,9 +18,12 @@ use crate::clock;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::Gap;
 use batches::Batches;
+use positions::Positions;
 
 /// A chunk is handed on when it has grown to this, in bytes.
 const CHUNK: usize = 256 * 1024;
+/// Room for what the next look may bring; below it the buffer is made anew.
+const LEAST_ROOM: usize = 16 * 1024;
 /// Chunks that may wait for their consumer. Then the ring fills, and the kernel side counts what
 /// it must drop: memory stays bounded, and the loss is known.
 const QUEUE: usize = 64;
@@ -30,8 +34,9 @@ const IDLE_MS: i32 = 50;
 const STAMP_TO_RING_NS: u64 = 5_000_000;
 /// How long events wait for a call in flight.
 const LONGEST_WAIT_NS: u64 = 2_000_000_000;
-/// What the ring itself adds to a record (include/uapi/linux/bpf.h: BPF_RINGBUF_HDR_SZ).
-const RECORD_HEADER: usize = 8;
+/// How often, and each time how long, a look waits for a record that is still being written.
+const MOST_STALLS: u32 = 20;
+const STALL: Duration = Duration::from_micros(50);
 
 /// Records as they came, one behind the other.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +49,7 @@ pub struct Chunk {
 }
 
 mod batches;
+mod positions;
 
 /// The reader thread.
 pub struct Source {
@@ -57,7 +63,7 @@ impl Source {
     ///
     /// # Errors
     /// When the system is out of descriptors or threads.
-    pub fn start(ends: RingEnds, ring_bytes: u32) -> anyhow::Result<Self> {
+    pub fn start(ends: RingEnds) -> anyhow::Result<Self> {
         let (to_consumer, chunks) = mpsc::channel(QUEUE);
         // SAFETY: eventfd takes integers and returns a descriptor of our own or -1.
         let stop = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
@@ -65,10 +71,10 @@ impl Source {
         let stop_fd = stop.as_raw_fd();
         let poll = Poll::new(ends.ring.as_raw_fd(), stop_fd).context("cannot make an epoll")?;
         let mut reader = Reader {
+            positions: Positions::of(ends.ring.as_raw_fd()).context("cannot map the ring")?,
             batches: Batches::new(Arc::clone(&ends.cpus)),
             ends,
             to_consumer,
-            ring_bytes: ring_bytes as usize,
             buffer: BytesMut::with_capacity(CHUNK),
             complete_ns: 0,
             lost: Losses::default(),
@@ -106,9 +112,9 @@ impl Source {
 }
 
 struct Reader {
+    positions: Positions,
     batches: Batches,
     ends: RingEnds,
-    ring_bytes: usize,
     to_consumer: mpsc::Sender<Chunk>,
     buffer: BytesMut,
     complete_ns: u64,
@@ -133,11 +139,11 @@ impl Reader {
             let now_ns = clock::now_ns();
             let oldest_ns = self.oldest_pending_ns();
             let gathered = self.batches.peek(now_ns, &mut self.buffer);
-            let records = gathered + self.drain();
+            let (drained, emptied) = self.drain();
+            let records = gathered + drained;
             self.look_for_losses();
             if stopping {
-                // No program runs any more, and no more than one ring full can have been left.
-                // Nothing can come after this, and calls in flight will never be told of.
+                // No program runs any more. Nothing can come after this, and calls in flight will never be told of.
                 self.batches.settle();
                 self.complete_ns = u64::MAX;
                 let _ = self.hand_over();
@@ -147,7 +153,9 @@ impl Reader {
             // meanwhile must be seen all the same. If it does come back, it counts as late.
             let oldest_ns = oldest_ns.max(now_ns.saturating_sub(LONGEST_WAIT_NS));
             let complete = now_ns.min(oldest_ns).saturating_sub(STAMP_TO_RING_NS);
-            self.complete_ns = self.complete_ns.max(complete);
+            if emptied {
+                self.complete_ns = self.complete_ns.max(complete);
+            }
             if self.hand_over().is_err() {
                 return Ok(());
             }
@@ -198,26 +206,31 @@ impl Reader {
             .unwrap_or(u64::MAX)
     }
 
-    /// Takes everything that was in the ring at the time of the call; returns how many records.
+    /// Takes everything that was in the ring at the time of the call; returns how many records, and
+    /// whether that was all.
     ///
-    /// It ends where the ring is empty, or once it has read as much as a ring can hold: what is
-    /// there then came later.
-    fn drain(&mut self) -> u64 {
-        let mut records = 0;
-        let mut bytes = 0;
-        while bytes < self.ring_bytes {
+    /// A record that is still being written holds up those after it. That takes a program no time,
+    /// but for one whose CPU is taken away meanwhile, by an interrupt or a hypervisor.
+    fn drain(&mut self) -> (u64, bool) {
+        let until = self.positions.reserved();
+        let (mut records, mut stalls) = (0, 0);
+        while self.positions.read() < until {
             let Some(item) = self.ends.ring.next() else {
-                break;
+                stalls += 1;
+                if stalls > MOST_STALLS {
+                    return (records, false);
+                }
+                std::thread::sleep(STALL);
+                continue;
             };
             self.batches.take(&item, &mut self.buffer);
             records += 1;
-            bytes += item.len() + RECORD_HEADER;
             drop(item);
             if self.buffer.len() >= CHUNK && self.hand_over().is_err() {
                 break;
             }
         }
-        records
+        (records, true)
     }
 
     /// Sends what is gathered; waits while the consumer is behind.
@@ -227,7 +240,10 @@ impl Reader {
             complete_ns: self.complete_ns,
             gap: self.gap.take(),
         };
-        self.buffer.reserve(CHUNK);
+        // What is left of the last allocation will do for a look at a quiet target.
+        if self.buffer.capacity() < LEAST_ROOM {
+            self.buffer.reserve(CHUNK);
+        }
         self.to_consumer.blocking_send(chunk).map_err(|_| ())
     }
 }

@@ -16,6 +16,9 @@ const PIDFD_SELF: [i32; 2] = [-10_000, -10_001];
 
 const MAP_ANONYMOUS: u32 = 0x20;
 
+/// How long events wait for an exec that loads its program.
+const LONGEST_EXEC_NS: u64 = 2_000_000_000;
+
 /// Turns records into events, and remembers which processes it must not ask /proc about.
 pub struct Enrich {
     pub follow_forks: bool,
@@ -114,6 +117,18 @@ impl Enrich {
                 }
             }
         }
+    }
+
+    /// Up to which time events may be given out of those that are complete up to `complete_ns`: an
+    /// exec takes its place where it passed the point of no return, and is told of later.
+    pub fn complete_ns(&self, complete_ns: u64) -> u64 {
+        let Some(&oldest_ns) = self.prepared.values().min() else {
+            return complete_ns;
+        };
+        if complete_ns == u64::MAX {
+            return complete_ns;
+        }
+        complete_ns.min(oldest_ns.max(complete_ns.saturating_sub(LONGEST_EXEC_NS)))
     }
 
     /// Which folios the process may get now.

@@ -41,7 +41,7 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
         mut launched,
     } = start::attach(config, &mut tracker)?;
     let log = kernel_log::follow(attached.ebpf_mut(), config.verbose)?;
-    let mut source = Source::start(ends, config.ringbuf_bytes)?;
+    let mut source = Source::start(ends)?;
     if let Some(launched) = &mut launched
         && let Some(code) = launched.exec(&mut tracker, &mut attached)?
     {

@@ -113,13 +113,14 @@ impl Tracker {
             self.mappings_lost |= gap.calls;
             self.pipeline.order.push(Event::Gap(gap));
         }
-        while let Some(event) = self.pipeline.next(chunk.complete_ns) {
+        let complete_ns = self.enrich.complete_ns(chunk.complete_ns);
+        while let Some(event) = self.pipeline.next(complete_ns) {
             self.before(&event, kernel);
             self.apply(&event)?;
             self.after(&event, kernel);
         }
         self.look_after_lazy(kernel);
-        if chunk.complete_ns > self.lost.at_ns {
+        if complete_ns > self.lost.at_ns {
             self.show_status_due()?;
         }
         Ok(())
@@ -151,8 +152,11 @@ impl Tracker {
         if std::mem::take(&mut self.mappings_lost) {
             self.read_mappings(kernel);
         }
-        let of = |lost: &Lost| (lost.faults, lost.calls, lost.lifecycle, lost.populated);
-        let more = of(&lost) != of(&self.lost);
+        // Faults that were taken from a batch which was then lost are taken off again.
+        let more = lost.faults > self.lost.faults
+            || lost.calls > self.lost.calls
+            || lost.lifecycle > self.lost.lifecycle
+            || lost.populated > self.lost.populated;
         self.lost = lost;
         self.pipeline.ledger.apply(&Event::Lost(lost));
         if more {
