@@ -81,9 +81,7 @@ impl Batches {
     /// what the kernel side counted as lost, but for what was taken from it.
     pub fn settle(&mut self) {
         for cpu in &mut self.cpus {
-            for lost in cpu.awaited.drain(..) {
-                self.memory.rescue(u64::from(lost.entries));
-            }
+            self.memory.rescue(cpu.settle());
         }
     }
 
@@ -92,7 +90,9 @@ impl Batches {
     fn rest_of<'a>(&mut self, record: &'a [u8]) -> Option<(FaultHead, u64, &'a [u8])> {
         let head = fault_head(record)?;
         let cpu = self.cpus.get_mut(head.cpu as usize)?;
-        let taken = cpu.came(head.serial, &self.memory)?;
+        let (taken, rescued) = cpu.came(head.serial);
+        self.memory.rescue(rescued);
+        let taken = taken?;
         let entries = record.get(size_of::<FaultHead>()..)?;
         let rest = entries.get(taken.entries as usize * 8..)?;
         Some((head, taken.at_ns.max(head.time_ns), rest))
@@ -132,9 +132,11 @@ impl Cpu {
         };
     }
 
-    /// A batch has come through the ring: what was taken from it before.
-    fn came(&mut self, serial: u32, memory: &Cpus) -> Option<Taken> {
+    /// A batch has come through the ring: what was taken from it before, and how many faults were
+    /// taken from batches that turn out to be lost.
+    fn came(&mut self, serial: u32) -> (Option<Taken>, u64) {
         self.came = Some(serial);
+        let mut rescued = 0;
         // A CPU's batches come in their order: those before it that did not come were lost.
         while let Some(oldest) = self.awaited.front().copied() {
             let is_later = (oldest.serial.wrapping_sub(serial) as i32) > 0;
@@ -143,17 +145,25 @@ impl Cpu {
             }
             self.awaited.pop_front();
             if oldest.serial == serial {
-                return Some(oldest);
+                return (Some(oldest), rescued);
             }
-            memory.rescue(u64::from(oldest.entries));
+            rescued += u64::from(oldest.entries);
         }
         let latest = self.latest;
         if latest.serial != serial || latest.entries == 0 {
-            return None;
+            return (None, rescued);
         }
         // It has left its place: there is nothing of it to be missed there.
         self.latest.entries = 0;
-        Some(latest)
+        (Some(latest), rescued)
+    }
+
+    /// Nothing comes any more: how many faults were taken from batches that were lost.
+    fn settle(&mut self) -> u64 {
+        self.awaited
+            .drain(..)
+            .map(|lost| u64::from(lost.entries))
+            .sum()
     }
 }
 
@@ -188,4 +198,104 @@ fn append_bytes(records: &mut BytesMut, head: &FaultHead, time_ns: u64, entries:
     records.reserve(bytes.len() + entries.len());
     records.put_slice(bytes);
     records.put_slice(entries);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use memtrace_ebpf::Head;
+
+    /// A CPU as the kernel side runs it, and a reader that looks now and then.
+    #[derive(Default)]
+    struct Sim {
+        cpu: Cpu,
+        /// The batch in its place: its serial, and its faults by number.
+        place: (u32, Vec<u64>),
+        ring: VecDeque<(u32, Vec<u64>)>,
+        seen: u64,
+        lost: u64,
+        rescued: u64,
+        delivered: Vec<u64>,
+    }
+
+    impl Sim {
+        fn fault(&mut self) {
+            self.place.1.push(self.seen);
+            self.seen += 1;
+        }
+
+        /// A fault that begins a batch: the one before it finds room in the ring, or is lost.
+        fn fault_in_new_batch(&mut self, room: bool) {
+            let next = (self.place.0.wrapping_add(1), Vec::new());
+            let batch = std::mem::replace(&mut self.place, next);
+            if room {
+                self.ring.push_back(batch);
+            } else {
+                self.lost += batch.1.len() as u64;
+            }
+            self.fault();
+        }
+
+        fn peek(&mut self) {
+            let (serial, faults) = &self.place;
+            let taken = self.cpu.taken_of(*serial) as usize;
+            if faults.len() > taken {
+                self.delivered.extend(&faults[taken..]);
+                let head = FaultHead {
+                    head: Head {
+                        count: faults.len() as u32,
+                        ..Head::default()
+                    },
+                    serial: *serial,
+                    ..FaultHead::default()
+                };
+                self.cpu.peeked(&head, 1);
+            }
+        }
+
+        /// Takes so many batches from the ring: a record that is being written may stop it.
+        fn drain(&mut self, most: usize) {
+            for _ in 0..most {
+                let Some((serial, faults)) = self.ring.pop_front() else {
+                    return;
+                };
+                let (taken, rescued) = self.cpu.came(serial);
+                self.rescued += rescued;
+                let taken = taken.map_or(0, |taken| taken.entries as usize);
+                self.delivered.extend(&faults[taken..]);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_fault_comes_once_or_is_counted_as_lost(
+            first in prop_oneof![Just(1), Just(u32::MAX - 2)],
+            steps in prop::collection::vec((0..12u8, 0..4usize), 0..300),
+        ) {
+            let mut sim = Sim { place: (first, Vec::new()), ..Sim::default() };
+            sim.fault();
+            for (step, number) in steps {
+                match step {
+                    0..5 => sim.fault(),
+                    5..8 => sim.fault_in_new_batch(true),
+                    8 => sim.fault_in_new_batch(false),
+                    _ => {
+                        sim.peek();
+                        sim.drain(number);
+                    }
+                }
+            }
+            sim.peek();
+            sim.drain(usize::MAX);
+            sim.rescued += sim.cpu.settle();
+            prop_assert_eq!(sim.delivered.len() as u64 + sim.lost - sim.rescued, sim.seen);
+            sim.delivered.sort_unstable();
+            let before = sim.delivered.len();
+            sim.delivered.dedup();
+            prop_assert_eq!(sim.delivered.len(), before, "some came twice");
+        }
+    }
 }
