@@ -182,6 +182,10 @@ impl Matrix<'_> {
             report
                 .trouble
                 .push(early_end(end, &report, &machine.log_tail()));
+        } else if report.ran.is_empty() && self.args.filter.is_none() {
+            report
+                .trouble
+                .push("the guest has found no test to run".to_owned());
         } else if report.fault_source() != Some(boot.fault_source) {
             report.trouble.push(format!(
                 "page faults are taken from {}, expected {}",
