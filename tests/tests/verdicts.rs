@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use memtrace_tests::area::now_ns;
 use memtrace_tests::compare::is_percent;
-use memtrace_tests::needs::Need;
+use memtrace_tests::needs::{Need, not_run};
 use memtrace_tests::record::Record;
 use memtrace_tests::run::{Rules, Run};
 use memtrace_tests::tempdir::TempDir;
@@ -240,6 +240,10 @@ fn a_short_look_tells_nothing_and_says_so() {
     let run = trace.finish();
     workload.end();
     let summary = run.summary();
+    if summary.count("duration_ns") >= 5_000_000_000 {
+        let why = "the look was not short";
+        return not_run("verdicts::a_short_look", why, "run on a faster machine");
+    }
     expect_verdict(summary, "not_enough_data", "low");
     // A slow machine gives it the time, but not the looks.
     let evidence = summary.texts("verdict.evidence");
@@ -415,11 +419,12 @@ fn losses_lower_the_confidence_in_churn() {
     let run = steps(workload, count, &["--ringbuf-size", "64K"], lossy());
     let summary = run.summary();
     assert!(summary.count("lost.faults") > 0, "{summary}");
-    // About half of the faults are, less where the machine is slow, yet of what came back the most
-    // by far is known to.
-    assert_eq!(summary.text("verdict.kind"), "churn", "{summary}");
-    let confidence = summary.text("verdict.confidence");
-    assert!(["low", "medium"].contains(&confidence), "{summary}");
+    if summary.count("lost.faults") < count * pages * rounds / 4 {
+        let why = "the program was too slow for many faults to be lost";
+        return not_run("verdicts::losses_in_churn", why, "run on a faster machine");
+    }
+    // About half of the faults are, yet of what came back the most by far is known to.
+    expect_verdict(summary, "churn", "low");
     sentence(summary, "doubts", &["events were lost", "too low"]);
 }
 
