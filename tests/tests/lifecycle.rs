@@ -16,7 +16,7 @@ use memtrace_tests::{exe, needs};
 
 #[test]
 fn writes_to_pages_shared_by_a_fork_are_copies() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::CountedForks);
     let played = play(exe!("fork_rewrite"));
     let pages = played.told("pages");
     let summary = played.summary();
@@ -31,7 +31,7 @@ fn writes_to_pages_shared_by_a_fork_are_copies() {
 #[test]
 fn a_followed_child_has_a_ledger_of_its_own() {
     // Where in a task its exit status lies, BTF tells.
-    needs!(Need::Tracing, Need::Btf);
+    needs!(Need::Tracing, Need::Btf, Need::CountedForks);
     let played = Scenario::of(exe!("fork_rewrite")).traced_with("-f").play();
     let pages = played.told("pages");
     let child_pid = played.told("child_pid");
@@ -71,7 +71,7 @@ fn process_lines(events: &[Record], event: &str) -> Vec<Record> {
 
 #[test]
 fn inherited_give_backs_refault_in_the_child_without_a_ratio() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::CountedForks);
     let played = Scenario::of(exe!("fork_inherited"))
         .traced_with("-f")
         .play();

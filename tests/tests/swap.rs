@@ -5,6 +5,7 @@
 use std::fs;
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use memtrace_tests::cgroup::MemoryCgroup;
 use memtrace_tests::needs::Need;
@@ -125,8 +126,8 @@ fn what_a_machine_short_of_memory_takes_by_itself_is_counted() {
     let pages = meminfo("MemFree") / PAGE + MANY / 2;
     let mut filler = Workload::start(&exe!("fills"), &[&pages.to_string()]);
     filler.go();
-    let told = workload.say("look");
     filler.kill();
+    let told = at_rest(&mut workload);
     trace.signal(libc::SIGINT);
     let run = trace.finish();
     workload.kill();
@@ -135,6 +136,19 @@ fn what_a_machine_short_of_memory_takes_by_itself_is_counted() {
     let summary = run.summary();
     let counted = summary.count("lazy_balance.reclaimed_bytes");
     assert_eq!(counted, gone, "{told}\n{summary}");
+}
+
+/// What a workload tells once the kernel's own thread takes nothing more.
+fn at_rest(workload: &mut Workload) -> Record {
+    let mut before = None;
+    wait::until("reclaim to end", || {
+        thread::sleep(Duration::from_millis(200));
+        let told = workload.say("look");
+        let present = Some(told.count("lazy_present"));
+        let same = before == present;
+        before = present;
+        same.then_some(told)
+    })
 }
 
 /// A line of /proc/meminfo, in bytes.

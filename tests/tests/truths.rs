@@ -94,6 +94,11 @@ fn pages_given_back_at_once_fault_again() {
     let truth = alone(exe!("dontneed_huge_range"), &[]);
     assert_eq!(truth.signed("ret"), 0);
     assert_eq!(all(&truth), 2 * truth.count("pages"));
+}
+
+#[test]
+fn locked_pages_fault_again_only_after_their_own_advice() {
+    needs!(Need::Advice(24, "MADV_DONTNEED_LOCKED"));
     let truth = alone(exe!("dontneed_locked"), &[]);
     assert_eq!(truth.signed("dontneed_ret"), -i64::from(libc::EINVAL));
     assert_eq!(all(&truth), 2 * truth.count("pages"));
@@ -138,7 +143,6 @@ fn pages_follow_their_mappings() {
         (exe!("map_fixed_over"), &[]),
         (exe!("mremap_dontunmap"), &[]),
         (exe!("brk_cycle"), &[]),
-        (exe!("populate"), &[]),
         (exe!("populate"), &["mmap"]),
     ] {
         let truth = alone(workload, args);
@@ -154,6 +158,13 @@ fn pages_follow_their_mappings() {
     assert_eq!(all(&truth), truth.count("pages") + grown_back);
     let truth = alone(exe!("stack_growth"), &[]);
     assert_eq!(all(&truth), truth.count("grown"));
+}
+
+#[test]
+fn populating_ahead_makes_no_fault() {
+    needs!(Need::Advice(23, "MADV_POPULATE_WRITE"));
+    let truth = alone(exe!("populate"), &[]);
+    assert_eq!(all(&truth), 2 * truth.count("pages"), "{truth}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Boots a kernel with an image under QEMU, up to a deadline.
+//! Boots a kernel with an image under QEMU, and ends it when it falls silent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,21 +36,27 @@ pub struct Machine<'a> {
 pub enum End {
     /// By itself: the guest has ended, or the kernel has panicked.
     Ended,
-    DeadlinePassed,
+    /// It has said nothing for too long.
+    Silent,
 }
 
 impl Machine<'_> {
-    /// Runs until the guest ends, and never longer than the deadline. `look` is called all the while.
-    pub fn run(&self, deadline: Duration, mut look: impl FnMut(&str)) -> Result<End> {
+    /// Runs until the guest ends, or has said nothing for as long as `silence`. `look` is given what it
+    /// has said so far, all the while.
+    pub fn run(&self, silence: Duration, mut look: impl FnMut(&str)) -> Result<End> {
         let mut guest = Guest(self.start()?);
-        let begun = Instant::now();
+        let mut heard = (0, Instant::now());
         loop {
             // Before the file is read, so that its last state is seen.
             let status = guest.0.try_wait().context("cannot wait for QEMU")?;
-            look(&self.said());
+            let said = self.said();
+            look(&said);
+            if said.len() != heard.0 {
+                heard = (said.len(), Instant::now());
+            }
             match status {
                 Some(_) => return Ok(End::Ended),
-                None if begun.elapsed() > deadline => return Ok(End::DeadlinePassed),
+                None if heard.1.elapsed() > silence => return Ok(End::Silent),
                 None => thread::sleep(BETWEEN_LOOKS),
             }
         }
