@@ -1,5 +1,7 @@
 //! Decides, first of all and as cheaply as can be, whether the current task is traced.
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::{
     bindings::bpf_pidns_info,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_ns_current_pid_tgid},
@@ -40,11 +42,17 @@ pub fn traced() -> Option<Task> {
     let task = current()?;
     let control = control()?;
     // SAFETY: the pointer comes from the map and its value lives as long as the program.
-    let control = unsafe { core::ptr::read_volatile(control) };
+    let (stopped, target_gone, followed) = unsafe {
+        (
+            read_volatile(&raw const (*control).stopped),
+            read_volatile(&raw const (*control).target_gone),
+            read_volatile(&raw const (*control).followed),
+        )
+    };
     if task.is_the_target() {
-        return (control.target_gone | control.stopped == 0).then_some(task);
+        return (target_gone | stopped == 0).then_some(task);
     }
-    if control.followed == 0 || control.stopped != 0 {
+    if followed == 0 || stopped != 0 {
         return None;
     }
     // SAFETY: only the presence of the element is used, not what it holds.

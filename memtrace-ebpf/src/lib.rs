@@ -292,10 +292,14 @@ pub struct Control {
     pub target_gone: u32,
     /// How many processes are in the map of targets beside the constant one.
     pub followed: u64,
+    /// What is above is read at each fault of whoever faults on this machine, and hardly ever
+    /// changes; what is below changes with each call of a target. Not on one cache line.
+    pub pad: [u64; 6],
     /// Goes up when a call of a traced process enters and when it leaves, at each of its lifecycle
     /// events, and when userspace looks at its mappings: each time after the event's own stamp was
     /// taken. So all faults of one epoch lie on the same side of every such event.
     pub epoch: u64,
+    pub end_pad: [u64; 7],
 }
 
 /// The elements of the little map by which userspace and kernel side talk of address spaces.
@@ -346,7 +350,7 @@ const _: () = {
     assert!(size_of::<MmCpu>() == 48);
     assert!(size_of::<MmShared>() == 48);
     assert!(size_of::<Counters>() == 88);
-    assert!(size_of::<Control>() == 24);
+    assert!(offset_of!(Control, epoch) == 64 && size_of::<Control>() == 128);
     // The ring buffer aligns records to 8 bytes; nothing may need more.
     assert!(align_of::<CallRecord>() == 8 && align_of::<OneFault>() == 8);
     assert!(align_of::<LifeRecord>() == 8 && align_of::<PopulatedRecord>() == 8);
