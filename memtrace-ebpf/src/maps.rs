@@ -75,6 +75,8 @@ pub static TASK_SIGNAL: Global<u32> = Global::new(0);
 pub static SIGNAL_LIVE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TASK_EXIT_CODE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static TASK_PAGEFAULT_DISABLED: Global<u32> = Global::new(0);
 
 /// What counting resident pages takes (Linux 6.2 and newer).
 #[unsafe(no_mangle)]

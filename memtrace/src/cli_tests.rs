@@ -358,7 +358,7 @@ fn the_ring_buffer_is_rounded_up_and_that_is_said() {
 
 #[test]
 fn fault_sources_have_the_names_that_the_header_shows() {
-    for source in attach::FaultSource::LADDER {
+    for source in attach::FaultSource::ALL {
         let config = trace(&["-p", "7", "--fault-source", source.name()]);
         assert_eq!(config.fault_source, Some(source));
     }

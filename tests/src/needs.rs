@@ -113,11 +113,9 @@ impl Need {
                 no_btf().or_else(|| no_kernel_since(6, 2, "tells what reclaim takes"))
             }
             Self::PrepareExec => no_kernel_since(6, 12, "tells when an exec begins"),
-            Self::CountedForks => no_kernel_since(7, 0, "").is_none().then(|| {
-                // Seen on 7.2: now and then one page fault more than it counts, in a process that has forked.
-                let why = "Linux 7 has page faults after a fork that it does not count".to_owned();
-                (why, "run on an older kernel".to_owned())
-            }),
+            // There the kernel touches a page at a fork's end without a will to fault it in
+            // (its restartable sequences), then again: BTF tells the first.
+            Self::CountedForks => no_kernel_since(7, 0, "").map_or_else(no_btf, |_| None),
             Self::Advice(value, name) => (!known(value)).then(|| {
                 let why = format!("this kernel does not know {name}");
                 (why, "run on a newer kernel".to_owned())
@@ -169,9 +167,12 @@ fn has_swap() -> bool {
     swaps.lines().nth(1).is_some()
 }
 
+pub fn has_btf() -> bool {
+    Path::new("/sys/kernel/btf/vmlinux").exists()
+}
+
 fn no_btf() -> Option<(String, String)> {
-    let missing = !Path::new("/sys/kernel/btf/vmlinux").exists();
-    missing.then(|| {
+    (!has_btf()).then(|| {
         let why = "the kernel has no BTF".to_owned();
         (why, "run on one with CONFIG_DEBUG_INFO_BTF=y".to_owned())
     })

@@ -44,7 +44,17 @@ pub enum FaultSource {
 }
 
 impl FaultSource {
-    pub const LADDER: [Self; 3] = [Self::TpBtf, Self::RawTp, Self::Tracepoint];
+    pub const ALL: [Self; 3] = [Self::TpBtf, Self::RawTp, Self::Tracepoint];
+
+    /// All of them, in the order in which they are tried.
+    pub fn ladder(kernel: &Kernel) -> [Self; 3] {
+        // A classic tracepoint costs more, but misses nothing where the others do.
+        if kernel.preempts_raw_tracepoints() {
+            [Self::Tracepoint, Self::TpBtf, Self::RawTp]
+        } else {
+            Self::ALL
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -103,8 +113,9 @@ pub struct RingEnds {
 /// # Errors
 /// One sentence that says what could not be loaded or attached, why, and what to do.
 pub fn attach(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
-    preflight()?;
-    let result = in_sight_of_tracefs(|| attach_here(options));
+    let kernel = Kernel::running().context("uname")?;
+    preflight(&kernel)?;
+    let result = in_sight_of_tracefs(|| attach_here(options, &kernel));
     give_back_freed_memory();
     result
 }
@@ -120,8 +131,7 @@ fn give_back_freed_memory() {
 }
 
 /// What would otherwise fail later, and less clearly.
-fn preflight() -> anyhow::Result<()> {
-    let kernel = Kernel::running().context("uname")?;
+fn preflight(kernel: &Kernel) -> anyhow::Result<()> {
     if kernel.version < Version::MINIMUM {
         bail!(
             "Linux {} is too old: memtrace needs {} or newer",
@@ -155,7 +165,7 @@ fn in_sight_of_tracefs<T: Send>(f: impl FnOnce() -> anyhow::Result<T> + Send) ->
     with_tracefs(f).map_err(|error| anyhow!("{error}; {}", error.advice()))?
 }
 
-fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
+fn attach_here(options: &Options, kernel: &Kernel) -> anyhow::Result<(Attached, RingEnds)> {
     programs::check_formats()?;
     let (mut ebpf, uncounted) = load(options)?;
     let mut take = |name: &str| {
@@ -181,7 +191,8 @@ fn attach_here(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     programs::attach_lifecycle(&mut ebpf)?;
     programs::attach_calls(&mut ebpf)?;
     let btf = Btf::from_sys_fs().ok();
-    let (fault_source, passed_over) = attach_faults(&mut ebpf, options.fault_source, btf.as_ref())?;
+    let (fault_source, passed_over) =
+        attach_faults(&mut ebpf, options.fault_source, kernel, btf.as_ref())?;
     if let Some(btf) = btf.filter(|_| options.counts_pages) {
         resident.prepare(&mut ebpf, &btf);
     }
@@ -319,6 +330,7 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
         ("task_struct", "signal"),
         ("signal_struct", "live"),
         ("task_struct", "exit_code"),
+        ("task_struct", "pagefault_disabled"),
     ];
     let types = KernelTypes::of_kernel();
     // Without BTF the kernel side can't tell a process's last thread, and says so.
@@ -335,8 +347,12 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
     };
     let cpus = possible_cpus()?;
     let exact_bytes = u32::from(options.exact_bytes);
-    let [task_signal, signal_live, task_exit_code] =
-        std::array::from_fn(|i| offsets.get(i).copied().flatten().unwrap_or(0));
+    let [
+        task_signal,
+        signal_live,
+        task_exit_code,
+        task_pagefault_disabled,
+    ] = std::array::from_fn(|i| offsets.get(i).copied().flatten().unwrap_or(0));
     let namespace = namespace::own().context("cannot tell this process's pid namespace")?;
     let (dev, ino) = if namespace.initial {
         (0, 0)
@@ -361,6 +377,7 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
         .override_global("TASK_SIGNAL", &task_signal, true)
         .override_global("SIGNAL_LIVE", &signal_live, true)
         .override_global("TASK_EXIT_CODE", &task_exit_code, true)
+        .override_global("TASK_PAGEFAULT_DISABLED", &task_pagefault_disabled, true)
         .override_global("TASK_MM", &resident.task_mm, true)
         .override_global("TASK_FLAGS", &resident.task_flags, true)
         .override_global("MM_USERS", &resident.mm_users, true)
@@ -381,11 +398,12 @@ fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
 fn attach_faults(
     ebpf: &mut Ebpf,
     wanted: Option<FaultSource>,
+    kernel: &Kernel,
     btf: Option<&Btf>,
 ) -> anyhow::Result<(FaultSource, Vec<(FaultSource, String)>)> {
     let ladder = match &wanted {
         Some(one) => std::slice::from_ref(one),
-        None => &FaultSource::LADDER[..],
+        None => &FaultSource::ladder(kernel)[..],
     };
     let mut failures = Vec::new();
     for &source in ladder {
@@ -433,13 +451,14 @@ pub fn try_all() -> Tried {
         }
         Err(error) => (Err(error.clone()), Err(error)),
     };
-    let fault_sources = FaultSource::LADDER
+    let kernel = Kernel::running().unwrap_or_default();
+    let fault_sources = FaultSource::ladder(&kernel)
         .into_iter()
         .map(|source| {
             let alone = || {
                 let (mut ebpf, _) = load(&options)?;
                 let btf = Btf::from_sys_fs().ok();
-                attach_faults(&mut ebpf, Some(source), btf.as_ref()).map(drop)
+                attach_faults(&mut ebpf, Some(source), &kernel, btf.as_ref()).map(drop)
             };
             let result = whole
                 .clone()

@@ -12,8 +12,8 @@ use crate::units::Bytes;
 pub(super) fn checks() -> Vec<Check> {
     let kernel = Kernel::running().unwrap_or(Kernel {
         release: "unknown".to_owned(),
-        version: Version::default(),
         machine: "unknown".to_owned(),
+        ..Kernel::default()
     });
     let caps = Caps::effective().unwrap_or_default();
     let mounted = tracefs::root().is_some();

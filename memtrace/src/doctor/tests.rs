@@ -34,6 +34,7 @@ fn old_kernels_and_other_architectures_are_no() {
         release: format!("{version}.0"),
         version,
         machine: "x86_64".to_owned(),
+        preemptible: true,
     };
     assert_eq!(
         kernel::version(&kernel(Version::new(5, 10))).verdict,

@@ -31,6 +31,9 @@ impl Version {
     pub const MADV_FREE: Self = Self::new(4, 5);
     /// BPF memory is charged to the memory cgroup, no longer to RLIMIT_MEMLOCK (kernel/bpf/syscall.c).
     pub const NO_MEMLOCK: Self = Self::new(5, 11);
+    /// A tracepoint's programs may be preempted (kernel/trace/bpf_trace.c:__bpf_trace_run), other
+    /// than a perf event's, which the classic tracepoints' are (include/trace/perf.h).
+    pub const PREEMPTED_TRACEPOINTS: Self = Self::new(7, 0);
 
     pub const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
@@ -53,7 +56,7 @@ impl fmt::Display for Version {
 }
 
 /// The running kernel's name for itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
     /// As `uname -r` prints it.
     pub release: String,
@@ -61,6 +64,8 @@ pub struct Kernel {
     pub version: Version,
     /// As `uname -m` prints it: `x86_64`, `aarch64`.
     pub machine: String,
+    /// It can preempt its own code, as `uname -v` tells.
+    pub preemptible: bool,
 }
 
 impl Kernel {
@@ -80,8 +85,15 @@ impl Kernel {
         Ok(Self {
             version: Version::parse(&release).unwrap_or_default(),
             machine: text(&name.machine),
+            preemptible: text(&name.version).contains("PREEMPT"),
             release,
         })
+    }
+
+    /// Whether a program on a raw tracepoint may be preempted. The kernel then leaves it out for
+    /// whoever comes to the same tracepoint on that CPU before it goes on.
+    pub fn preempts_raw_tracepoints(&self) -> bool {
+        self.preemptible && self.version >= Version::PREEMPTED_TRACEPOINTS
     }
 }
 
@@ -137,6 +149,27 @@ pub fn has_btf() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn raw_tracepoints_are_preempted_since_7_0_where_the_kernel_preempts_itself() {
+        for (version, preemptible, preempts) in [
+            (Version::new(6, 19), true, false),
+            (Version::new(7, 0), true, true),
+            (Version::new(7, 0), false, false),
+            (Version::new(8, 1), true, true),
+        ] {
+            let kernel = Kernel {
+                version,
+                preemptible,
+                ..Kernel::default()
+            };
+            assert_eq!(
+                kernel.preempts_raw_tracepoints(),
+                preempts,
+                "{version} {preemptible}"
+            );
+        }
+    }
 
     #[test]
     fn a_version_is_the_first_two_numbers_of_a_release() {

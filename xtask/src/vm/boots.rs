@@ -31,7 +31,7 @@ impl Boot {
             kernel,
             name: "plain",
             setup: plain,
-            fault_source: "tp_btf",
+            fault_source: kernel.fault_source,
             kind: Kind::Ordinary,
             memory_mib: 2048,
         }];
@@ -43,7 +43,7 @@ impl Boot {
                     btf_hidden: true,
                     ..plain
                 },
-                fault_source: "raw_tp",
+                fault_source: kernel.fault_source_without_btf,
                 ..boots[0].clone()
             });
         }

@@ -22,6 +22,9 @@ pub struct Kernel {
     modules: Option<(&'static str, &'static str)>,
     /// Whether it still has version 1 of the memory controller.
     cgroup_v1: bool,
+    /// Where memtrace must take page faults from, and where it must without BTF.
+    pub fault_source: &'static str,
+    pub fault_source_without_btf: &'static str,
 }
 
 /// From the oldest that memtrace supports to the newest that the distribution has.
@@ -33,6 +36,8 @@ pub const MATRIX: [Kernel; 4] = [
         image: r"^linux-image-5\.10\.[0-9.-]+-cloud-amd64$",
         modules: None,
         cgroup_v1: true,
+        fault_source: "tp_btf",
+        fault_source_without_btf: "raw_tp",
     },
     Kernel {
         name: "6.1",
@@ -41,6 +46,8 @@ pub const MATRIX: [Kernel; 4] = [
         image: r"^linux-image-6\.1\.[0-9.-]+-cloud-amd64$",
         modules: None,
         cgroup_v1: true,
+        fault_source: "tp_btf",
+        fault_source_without_btf: "raw_tp",
     },
     Kernel {
         name: "6.12",
@@ -49,6 +56,8 @@ pub const MATRIX: [Kernel; 4] = [
         image: r"^linux-image-6\.12\.[0-9.]+\+deb12[0-9.]*-cloud-amd64$",
         modules: None,
         cgroup_v1: false,
+        fault_source: "tp_btf",
+        fault_source_without_btf: "raw_tp",
     },
     Kernel {
         // Whatever is newest there: 7.2 when this was written.
@@ -58,6 +67,8 @@ pub const MATRIX: [Kernel; 4] = [
         image: r"^linux-binary-[0-9.]+\+deb[0-9.]+-cloud-amd64$",
         modules: Some(("linux-binary-", "linux-modules-")),
         cgroup_v1: false,
+        fault_source: "tracepoint",
+        fault_source_without_btf: "tracepoint",
     },
 ];
 
