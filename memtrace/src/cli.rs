@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Action, Surroundings};
+use crate::golang::endpoint::Endpoint;
 use crate::units::Bytes;
 use crate::view::filter::Kind;
 
@@ -184,6 +185,9 @@ pub struct Common {
     pub shown: Shown,
 
     #[command(flatten)]
+    pub golang: GoArgs,
+
+    #[command(flatten)]
     pub kernel: KernelArgs,
 }
 
@@ -225,6 +229,15 @@ pub struct Shown {
     /// Say more about what memtrace does, on stderr; -vv says still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Go programs")]
+pub struct GoArgs {
+    /// Ask a Go program that serves net/http/pprof or expvar for its MemStats, each interval, and
+    /// set them beside the RSS: HOST:PORT, or a URL
+    #[arg(long, global = true, value_name = "URL")]
+    pub go_pprof: Option<Endpoint>,
 }
 
 #[derive(Args, Debug)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::attach::FaultSource;
 pub use crate::cli::Format;
 use crate::cli::{self, Cli, Color, Sub};
+use crate::golang::endpoint::Endpoint;
 use crate::proc::page_bytes;
 pub use crate::reclaim::Style as ProgressStyle;
 use crate::units::Bytes;
@@ -70,6 +71,8 @@ pub struct Config {
     pub reclaim_tracking: bool,
     /// Count what every call releases and every fault populates.
     pub exact_bytes: bool,
+    /// Ask this Go process for its own figures.
+    pub go_pprof: Option<Endpoint>,
     /// How often -v was given.
     pub verbose: u8,
     /// What was understood differently from what was typed, for -v.
@@ -157,6 +160,8 @@ pub enum UsageError {
     TracingOnly,
     UserWithoutCommand,
     JsonOverCommand,
+    /// --go-pprof beside several processes.
+    GoOfSeveral,
     RingbufTooLarge(Bytes),
     RingbufEmpty,
 }
@@ -184,6 +189,9 @@ impl fmt::Display for UsageError {
             }
             Self::JsonOverCommand => f.write_str(
                 "--format json with a command needs -o FILE: stdout and stderr are the command's own",
+            ),
+            Self::GoOfSeveral => f.write_str(
+                "--go-pprof asks one process: give one pid, or run memtrace once for each",
             ),
             Self::RingbufTooLarge(size) => write!(
                 f,
@@ -224,8 +232,12 @@ impl Action {
             duration,
             interval,
             shown,
+            golang,
             kernel,
         } = cli.common;
+        if golang.go_pprof.is_some() && matches!(&target, Target::Pids(pids) if pids.len() > 1) {
+            return Err(UsageError::GoOfSeveral);
+        }
         let report = report(&shown, launched, surroundings);
         if launched && report.format == Format::Json && shown.output.is_none() {
             return Err(UsageError::JsonOverCommand);
@@ -255,6 +267,7 @@ impl Action {
             fault_source: kernel.fault_source.map(fault_source),
             reclaim_tracking: !kernel.no_reclaim_tracking,
             exact_bytes: kernel.exact_bytes,
+            go_pprof: golang.go_pprof,
             verbose: shown.verbose,
             notes,
         }))

@@ -317,6 +317,16 @@ fn civil_from_days(days: i128) -> (i128, i128, i128) {
     (year, month, day)
 }
 
+/// A difference of bytes, with its sign: `+1.04G`, `-64.0K`, `0B`.
+pub fn signed_bytes(bytes: i64) -> String {
+    let sign = match bytes {
+        ..0 => "-",
+        0 => "",
+        1.. => "+",
+    };
+    format!("{sign}{}", Bytes(bytes.unsigned_abs()))
+}
+
 /// A count of things: `1 call`, `3,004 faults`.
 pub fn counted(count: u64, one: &str) -> String {
     let plural = match count {

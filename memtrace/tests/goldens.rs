@@ -76,6 +76,7 @@ fn session(output: &mut dyn Output) -> io::Result<()> {
     output.lost(&example::lost(90))?;
     output.lost(&example::lost(95))?;
     output.status(&example::status(1_000))?;
+    output.memstats(&example::memstats())?;
     output.flush()?;
     let summaries = [
         example::complete(),
@@ -262,6 +263,7 @@ fn json_lines_are_objects_that_begin_with_their_type() {
         "header",
         "lost",
         "madvise",
+        "memstats",
         "mmap",
         "mremap",
         "munmap",

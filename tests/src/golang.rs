@@ -11,23 +11,30 @@ pub const GO: Need = Need::Program("go", "golang-go");
 
 /// Builds the program of that name, once, in a directory that is cargo's for such things.
 pub fn build(name: &'static str, dir: &Path) -> PathBuf {
+    build_of(name, &[name], dir)
+}
+
+/// Builds a program of several files.
+pub fn build_of(name: &'static str, files: &[&str], dir: &Path) -> PathBuf {
     static BUILT: Mutex<Option<HashMap<&'static str, PathBuf>>> = Mutex::new(None);
     // Another test's failure is no reason to fail this one.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let built = built.get_or_insert_default();
     built
         .entry(name)
-        .or_insert_with(|| build_anew(name, dir))
+        .or_insert_with(|| build_anew(name, files, dir))
         .clone()
 }
 
-fn build_anew(name: &str, dir: &Path) -> PathBuf {
+fn build_anew(name: &str, files: &[&str], dir: &Path) -> PathBuf {
     let program = dir.join(name);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/go/{name}.go"));
+    let sources = files
+        .iter()
+        .map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/go/{file}.go")));
     let done = go(dir)
         .args(["build", "-o"])
         .arg(&program)
-        .arg(source)
+        .args(sources)
         .status()
         .expect("go runs");
     assert!(done.success(), "go could not build {name}");

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::ledger::event::Lost;
-use crate::view::{Header, Line, Status, Summary, Total};
+use crate::view::{Header, Line, MemStatsLine, Status, Summary, Total};
 
 mod escape;
 mod exit;
@@ -30,6 +30,9 @@ pub trait Output {
 
     /// The end of an interval: one entry for each traced address space.
     fn status(&mut self, all: &[Status]) -> io::Result<()>;
+
+    /// An answer of a Go process.
+    fn memstats(&mut self, line: &MemStatsLine) -> io::Result<()>;
 
     /// Something more was lost; the running count.
     fn lost(&mut self, lost: &Lost) -> io::Result<()>;

@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod pidfd;
 pub mod resolve;
 pub mod rss;
+pub mod shares;
 pub mod smaps;
 pub mod stat;
 pub mod status;

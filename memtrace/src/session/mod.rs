@@ -3,6 +3,7 @@
 mod calibrate;
 pub(crate) mod ending;
 pub mod enrich;
+mod go;
 mod kernel_log;
 pub mod pipeline;
 mod reclaim;
@@ -109,6 +110,7 @@ async fn follow(
                 tracker.interval(report::lost(clock::now_ns(), &counts), attached)?;
             }
             reply = tracker.sampler.next() => tracker.looked(reply, attached),
+            reply = go::answer(&mut tracker.go) => tracker.go_said(reply)?,
             () = &mut time_is_up => return Ok(Ending::TimeIsUp),
             signal = signals.next() => {
                 match launched {
@@ -134,6 +136,7 @@ async fn finish(
 ) -> anyhow::Result<()> {
     tracker.sample_rss();
     tracker.look_last(&attached).await;
+    tracker.ask_go_last().await?;
     let mut stopped = attached.stop();
     let end_ns = clock::now_ns();
     source.finish();

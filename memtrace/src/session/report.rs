@@ -7,6 +7,8 @@ use super::recognise::Recognise;
 use super::{calibrate, nothing_lost};
 use crate::attach::Counts;
 use crate::decode::Delivered;
+use crate::golang;
+use crate::golang::explain::{Beside, explain};
 use crate::ledger::advice::Advice;
 use crate::ledger::event::Lost;
 use crate::ledger::totals::Totals;
@@ -148,6 +150,10 @@ pub struct Surroundings<'a> {
     pub machine_lazyfreed_bytes: Option<u64>,
     /// Why it is not known what the kernel took of one process.
     pub reclaim_unknown: Option<String>,
+    /// The process that was asked for MemStats, and what it said.
+    pub go: Option<(u32, golang::Report)>,
+    /// Of that process.
+    pub last_image: u32,
 }
 
 /// One summary for each address space.
@@ -184,6 +190,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
                 runtimes,
                 effects: Vec::new(),
                 verdict: None,
+                go: go(mm, around),
             }
         })
         .collect();
@@ -215,6 +222,30 @@ fn judge(summary: &Summary, mm: &Mm, lost_faults: u64, fault_ns: Option<u64>) ->
         runtimes: &summary.runtimes.list,
         fault_ns,
     })
+}
+
+/// What a Go process said, beside what the kernel side saw of it.
+fn go(mm: &Mm, around: &Surroundings<'_>) -> Option<golang::Report> {
+    let (pid, report) = around.go.as_ref()?;
+    // One process is asked, and of its images the last one answered.
+    if mm.pid != *pid || mm.image != around.last_image {
+        return None;
+    }
+    let mut report = report.clone();
+    let advice = &mm.totals.advice;
+    let requested = |advised: Advice| advice.get(&advised).map_or(0, |one| one.requested_bytes);
+    if let Some(table) = &report.table {
+        let beside = Beside {
+            in_use: table.reading.in_use,
+            released_at_start: report.released_at_start,
+            peak_in_use: report.peak_in_use,
+            freed_bytes: requested(Advice::FREE),
+            dontneeded_bytes: requested(Advice::DONTNEED),
+            refaulted_bytes: mm.totals.faults.refaults().bytes,
+        };
+        report.sentences = explain(&table.books, &beside);
+    }
+    Some(report)
 }
 
 fn totals(mm: &Mm, lost: &Lost) -> Totals {

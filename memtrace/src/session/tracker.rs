@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::ending::Ending;
 use super::enrich::Enrich;
+use super::go::Go;
 use super::pipeline::Pipeline;
 use super::reclaim::Reclaim;
 use super::recognise::Recognise;
@@ -36,6 +37,8 @@ pub struct Tracker {
     pub reclaim: Reclaim,
     pub sampler: Sampler,
     pub recognise: Recognise,
+    /// With `--go-pprof`.
+    pub go: Option<Go>,
     /// The last FREE of each process for which a look was asked.
     looked_for: HashMap<u32, u64>,
     /// What is to be said at the end of the run.
@@ -67,6 +70,7 @@ impl Tracker {
             reclaim: Reclaim::new(config.reclaim_tracking, config.exact_bytes),
             sampler: Sampler::start()?,
             recognise: Recognise::start()?,
+            go: config.go_pprof.clone().map(Go::start).transpose()?,
             looked_for: HashMap::new(),
             notes: Vec::new(),
         })
@@ -148,6 +152,7 @@ impl Tracker {
             }
         }
         self.recognise.ask_again(&images);
+        self.ask_go();
         self.note_the_dead();
         if std::mem::take(&mut self.mappings_lost) {
             self.read_mappings(kernel);
@@ -240,6 +245,7 @@ impl Tracker {
             ending: *ending,
         };
         self.pipeline.ledger.finish(end_ns);
+        let last_image = self.image_of_go();
         let summaries = report::summaries(
             &self.pipeline.ledger,
             &check,
@@ -250,6 +256,11 @@ impl Tracker {
                 notes: &self.notes,
                 machine_lazyfreed_bytes: self.reclaim.machine_bytes(),
                 reclaim_unknown: self.reclaim.unknown_because(),
+                last_image,
+                go: self
+                    .go
+                    .as_ref()
+                    .and_then(|go| Some((go.pid()?, go.report(end_ns)))),
             },
         );
         for summary in &summaries {

@@ -12,6 +12,7 @@ use crate::runtime::Runtimes;
 use crate::verdict::Verdict;
 use balance::Balance;
 
+use crate::golang;
 use crate::ledger::event::{Access, Call, Lost, Mapping, Op};
 use crate::ledger::totals::{FaultClass, RssHistory, Totals};
 
@@ -139,6 +140,14 @@ pub enum ProcessEvent {
     },
 }
 
+/// One answer of a Go process about its memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemStatsLine {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub reading: golang::fetch::Reading,
+}
+
 /// One address space at the end of an interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -198,6 +207,8 @@ pub struct Summary {
     pub effects: Vec<String>,
     /// What its RSS is. None where nobody judged.
     pub verdict: Option<Verdict>,
+    /// What it said itself, by `--go-pprof`. None where nobody asked.
+    pub go: Option<golang::Report>,
 }
 
 impl Summary {

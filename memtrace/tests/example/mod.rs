@@ -2,16 +2,23 @@
 
 use std::sync::Arc;
 
+use memtrace::golang::books::Books;
+use memtrace::golang::fetch::Reading;
+use memtrace::golang::memstats::MemStats;
+use memtrace::golang::profile::InUse;
+use memtrace::golang::{Report, Table};
 use memtrace::ledger::advice::Advice;
 use memtrace::ledger::event::{Access, Call, Cgroup, Lost, Mapping, MappingKind, Op, Rollup};
 use memtrace::ledger::totals::{
     Basis, FaultClass, MapTotals, ReleaseTotals, Released, RssHistory, Totals,
 };
+use memtrace::proc::shares::{Named, Share, Shares};
 use memtrace::runtime::{GivesBack, Kind, Origin, Runtime, Runtimes, Setting};
 use memtrace::verdict::{self, Confidence, Verdict};
 use memtrace::view::balance::Balance;
 use memtrace::view::{
-    CallLine, FaultRun, Header, Line, ProcessEvent, ProcessLine, Rates, Status, Summary, Target,
+    CallLine, FaultRun, Header, Line, MemStatsLine, ProcessEvent, ProcessLine, Rates, Status,
+    Summary, Target,
 };
 
 pub const START: u64 = 86_400_000_000_000;
@@ -485,6 +492,7 @@ pub fn complete() -> Summary {
             problems: Vec::new(),
         },
         effects: vec!["GODEBUG=madvdontneed=0 is set, and so it is: 1,240 calls".to_owned()],
+        go: Some(books()),
         verdict: Some(Verdict {
             kind: verdict::Kind::LazilyFree,
             confidence: Confidence::High,
@@ -492,6 +500,85 @@ pub fn complete() -> Summary {
             doubts: Vec::new(),
             advice: vec!["watch RSS less LazyFree instead of RSS".to_owned()],
         }),
+    }
+}
+
+/// What a Go process said, once.
+pub fn memstats() -> MemStatsLine {
+    MemStatsLine {
+        at_ns: START + 31_000 * MS,
+        pid: PID,
+        reading: reading(),
+    }
+}
+
+fn reading() -> Reading {
+    Reading {
+        stats: MemStats {
+            heap_alloc: 118 * M,
+            heap_sys: 1050 * M,
+            heap_idle: 920 * M,
+            heap_inuse: 130 * M,
+            heap_released: 850 * M,
+            stack_inuse: 2 * M,
+            stack_sys: 2 * M,
+            mspan_sys: 5 * M,
+            mcache_sys: 64 * K,
+            buck_hash_sys: M,
+            gc_sys: 4 * M,
+            other_sys: M,
+            sys: 1100 * M,
+            next_gc: 236 * M,
+            num_gc: 14,
+        },
+        in_use: Some(InUse {
+            bytes: 101 * M,
+            rate_bytes: 512 * K,
+        }),
+    }
+}
+
+/// Its books beside the RSS, with C's memory in it.
+fn books() -> Report {
+    let share = |mapped, rss, lazy| Share {
+        mapped_bytes: mapped * M,
+        rss_bytes: rss * M,
+        lazyfree_bytes: lazy * M,
+    };
+    let shares = Shares {
+        go_heap: share(1088, 1010, 812),
+        brk: share(3, 2, 0),
+        anon: share(60, 41, 0),
+        file: share(12, 10, 0),
+        stack: share(1, 1, 0),
+        largest_files: vec![Named {
+            name: HOSTILE.to_owned(),
+            rss_bytes: 7 * M,
+        }],
+        largest_anon: vec![Named {
+            name: "7f12a4000000-7f12a7c00000".to_owned(),
+            rss_bytes: 41 * M,
+        }],
+        ..Shares::default()
+    };
+    let books = Books::of(&reading().stats, &shares).expect("figures that fit");
+    Report {
+        url: "localhost:6060".to_owned(),
+        asked: 31,
+        failed: 2,
+        problem: Some("http://localhost:6060/debug/vars: no whole answer within 3.00 s".to_owned()),
+        last: Some(reading()),
+        last_age_ns: 200 * MS,
+        released_at_start: Some(M),
+        peak_in_use: Some(960 * M),
+        table: Some(Table {
+            books,
+            reading: reading(),
+            age_ns: 190 * MS,
+            apart_ns: 12 * MS,
+        }),
+        no_table: None,
+        sentences: vec!["HeapReleased is 850M, and 812M of it still counts in RSS".to_owned()],
     }
 }
 
@@ -597,6 +684,7 @@ pub fn lossy() -> Summary {
             problems: Vec::new(),
         },
         effects: Vec::new(),
+        go: None,
         verdict: Some(Verdict {
             kind: verdict::Kind::Churn,
             confidence: Confidence::Low,
@@ -637,6 +725,7 @@ pub fn nothing_given_back() -> Summary {
         exit: None,
         runtimes: Runtimes::default(),
         effects: Vec::new(),
+        go: None,
         verdict: Some(Verdict {
             kind: verdict::Kind::NotEnoughData,
             confidence: Confidence::Low,

@@ -1,6 +1,7 @@
 //! JSON: one object a line, `type` first; docs/json.md describes every key.
 
 mod fragment;
+mod go;
 mod judged;
 mod lines;
 mod totals;
@@ -12,7 +13,7 @@ use serde_json::Serializer;
 
 use super::Output;
 use crate::ledger::event::Lost;
-use crate::view::{Header, Line, Status, Summary, Total};
+use crate::view::{Header, Line, MemStatsLine, Status, Summary, Total};
 use fragment::TerminalSafe;
 
 /// Lines are longer than a text's, and a burst of them should reach the sink in few writes.
@@ -71,6 +72,10 @@ impl Output for JsonOutput {
             self.write(&lines::StatusRow::of(one))?;
         }
         Ok(())
+    }
+
+    fn memstats(&mut self, line: &MemStatsLine) -> io::Result<()> {
+        self.write(&go::MemStatsRow::of(line))
     }
 
     fn lost(&mut self, lost: &Lost) -> io::Result<()> {

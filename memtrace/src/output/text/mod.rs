@@ -1,5 +1,6 @@
 //! Text for people: the live stream, the status at the bottom, and the summary.
 
+mod books;
 mod errno;
 mod palette;
 mod rows;
@@ -19,7 +20,7 @@ use super::escape::escape;
 use super::terminal::Size;
 use crate::ledger::event::Lost;
 use crate::units::{SinceStart, counted};
-use crate::view::{Header, Line, Status, Summary, Target, Total};
+use crate::view::{Header, Line, MemStatsLine, Status, Summary, Target, Total};
 use palette::{Palette, paint};
 use rows::Rows;
 use throttle::Throttle;
@@ -163,6 +164,11 @@ impl Output for TextOutput {
             let time = paint(self.palette.faint, format_args!("{time:>10}"));
             writeln!(self.sink, "{time}  {}", row.whole())?;
         }
+        Ok(())
+    }
+
+    /// The summary has the table; the stream is the kernel's.
+    fn memstats(&mut self, _: &MemStatsLine) -> io::Result<()> {
         Ok(())
     }
 

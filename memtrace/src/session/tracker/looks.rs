@@ -1,12 +1,18 @@
 //! What the tracker looks at by itself: samples, the count of what the kernel takes, runtimes, and who lives.
 
-use super::super::sampler::{Reply, Who};
-use super::Tracker;
+use anyhow::Context as _;
+
+use super::super::go::Go;
+use super::super::sampler::{self, Who};
+use super::{Tracker, WRITING};
 use crate::attach::Attached;
 use crate::clock;
+use crate::golang::fetch::Reading;
+use crate::golang::poll::Reply;
 use crate::ledger::event::{Event, Exit, Sample};
 use crate::proc;
 use crate::units::{Bytes, Nanos, counted};
+use crate::view::MemStatsLine;
 
 impl Tracker {
     /// Reads the RSS of one process. It shows as 0 where the first thread has ended and others
@@ -42,7 +48,7 @@ impl Tracker {
     }
 
     /// Takes a look's answer in.
-    pub fn looked(&mut self, reply: Reply, kernel: &Attached) {
+    pub fn looked(&mut self, reply: sampler::Reply, kernel: &Attached) {
         if let Some(sample) = reply.sample {
             if self.verbose
                 && let Some(rollup) = &sample.rollup
@@ -84,6 +90,63 @@ impl Tracker {
                 counted(left_out, "process")
             ));
         }
+    }
+
+    /// With `--go-pprof`: asks the first target, which is the only one, or a launched command.
+    pub(super) fn ask_go(&mut self) {
+        let Some(who) = self.owners().first().map(|pid| self.who(*pid)) else {
+            return;
+        };
+        if let Some(go) = &mut self.go {
+            go.ask(who);
+        }
+    }
+
+    /// Takes an answer of a Go process in, and shows it.
+    pub fn go_said(&mut self, reply: Reply) -> anyhow::Result<()> {
+        let Some(go) = &mut self.go else {
+            return Ok(());
+        };
+        let pid = go.pid();
+        let figures = go.take(reply);
+        self.show_memstats(pid, figures)
+    }
+
+    /// The last question, while the process lives.
+    pub async fn ask_go_last(&mut self) -> anyhow::Result<()> {
+        let Some(go) = &mut self.go else {
+            return Ok(());
+        };
+        let pid = go.pid();
+        let last = go.last().await;
+        self.show_memstats(pid, last)
+    }
+
+    fn show_memstats(
+        &mut self,
+        pid: Option<u32>,
+        figures: impl IntoIterator<Item = (u64, Reading)>,
+    ) -> anyhow::Result<()> {
+        for (at_ns, reading) in figures {
+            let line = MemStatsLine {
+                at_ns,
+                pid: pid.unwrap_or(0),
+                reading,
+            };
+            self.output.memstats(&line).context(WRITING)?;
+        }
+        Ok(())
+    }
+
+    /// Which image of the process that was asked came last.
+    pub(super) fn image_of_go(&self) -> u32 {
+        let pid = self.go.as_ref().and_then(Go::pid);
+        let images = self.pipeline.ledger.mms().iter();
+        images
+            .filter(|mm| Some(mm.pid) == pid)
+            .map(|mm| mm.image)
+            .max()
+            .unwrap_or(0)
     }
 
     pub(super) fn who(&self, pid: u32) -> Who {
