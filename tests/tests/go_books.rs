@@ -50,8 +50,7 @@ fn until_asked(trace: &Trace, holds: impl Fn(&Record) -> bool) {
             .output()
             .lines()
             .filter_map(|line| Record::parse(line).ok())
-            .filter(|line| line.kind() == "memstats")
-            .next_back()
+            .rfind(|line| line.kind() == "memstats")
             .filter(|last| holds(last))
             .map(drop)
     });
