@@ -195,7 +195,9 @@ fn memory_of_c_is_not_gos() {
 fn asked(server: SocketAddr) -> (Run, String) {
     let mut sleeper = Command::new("sleep").arg("60").spawn().expect("sleep");
     let address = server.to_string();
-    let trace = Trace::attach(sleeper.id(), &["--go-pprof", &address, "--interval", "0.1"]);
+    let mut trace = Trace::attach(sleeper.id(), &["--go-pprof", &address, "--interval", "0.1"]);
+    // It has something to say.
+    trace.rules.quiet_stderr = false;
     wait::until("a message on stderr", || {
         trace.stderr().contains("tracing goes on").then_some(())
     });
