@@ -104,6 +104,22 @@ impl Act {
         exit(0)
     }
 
+    /// Acts each time that `word` is said and reports its truth, with the faults since then, until
+    /// `end` is.
+    pub fn turns<const N: usize>(
+        mut self,
+        word: &str,
+        mut turn: impl FnMut() -> [(&'static str, i64); N],
+    ) -> ! {
+        self.tell(&[]);
+        while hear_either(word.as_bytes(), b"end") {
+            self.at_go = self.scene.counters();
+            let truth = turn();
+            self.tell(&truth);
+        }
+        exit(0)
+    }
+
     /// Reports a part of the truth, and goes on.
     pub fn tell(&mut self, truth: &[(&str, i64)]) {
         let faults = self.scene.counters() - self.at_go;
@@ -173,8 +189,14 @@ fn grow_stack() {
     std::hint::black_box(&mut stack);
 }
 
-/// Waits for one line on stdin. Its end means that the test is gone, and so is the reason to go on.
+/// Waits for one line on stdin.
 fn wait_for(word: &[u8]) {
+    hear_either(word, word);
+}
+
+/// Waits for one of two lines on stdin; true for the first. Its end means that the test is gone,
+/// and so is the reason to go on.
+fn hear_either(first: &[u8], second: &[u8]) -> bool {
     let mut line = [0u8; 16];
     let mut len = 0;
     loop {
@@ -183,7 +205,8 @@ fn wait_for(word: &[u8]) {
         // line may already be there.
         let read = unsafe { libc::read(0, (&raw mut byte).cast(), 1) };
         match (read, byte) {
-            (1, b'\n') if &line[..len] == word => return,
+            (1, b'\n') if &line[..len] == first => return true,
+            (1, b'\n') if &line[..len] == second => return false,
             (1, b'\n') => fail("another word was expected on stdin"),
             (1, _) if len < line.len() => {
                 line[len] = byte;

@@ -56,6 +56,9 @@ pub struct Sample {
     pub own_cpu_ns_per_event: Option<f64>,
     /// Of the quickest round in the run.
     pub best_ns_per_event: Option<f64>,
+    /// Of the same process without the tracer, before it came and after it had gone.
+    pub untraced_ns_per_event: Option<f64>,
+    pub untraced_own_cpu_ns_per_event: Option<f64>,
     /// Of requests only.
     pub p99_us: Option<f64>,
     /// Page faults of the measured program, for each second of its own.
@@ -77,6 +80,8 @@ pub struct Sample {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Singles {
     pub start_ms: Vec<f64>,
+    #[serde(default)]
+    pub idle_rss_bytes: Vec<f64>,
     pub idle_peak_bytes: Vec<f64>,
     pub idle_cpu_percent: Vec<f64>,
     pub paced: Vec<Paced>,
@@ -136,19 +141,36 @@ impl Row {
 }
 
 impl Table {
-    /// What a row adds: each run less the untraced ones of the same round.
+    /// What a row adds: each run less what the same process took without the tracer, or where it
+    /// was not measured without, less the untraced runs of the same round.
     pub fn added(&self, row: &Row) -> Option<Spread> {
-        self.added_in(row, |sample| Some(sample.ns_per_event))
+        self.added_in(
+            row,
+            |sample| Some(sample.ns_per_event),
+            |sample| sample.untraced_ns_per_event,
+        )
     }
 
     /// The same in CPU time, in which other programs on the same CPU have no part; nor has the time
     /// in which the target is stopped.
     pub fn added_in_cpu_time(&self, row: &Row) -> Option<Spread> {
-        self.added_in(row, |sample| sample.own_cpu_ns_per_event)
+        self.added_in(
+            row,
+            |sample| sample.own_cpu_ns_per_event,
+            |sample| sample.untraced_own_cpu_ns_per_event,
+        )
     }
 
-    fn added_in(&self, row: &Row, of: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {
+    fn added_in(
+        &self,
+        row: &Row,
+        of: impl Fn(&Sample) -> Option<f64>,
+        without: impl Fn(&Sample) -> Option<f64>,
+    ) -> Option<Spread> {
         Spread::of(row.samples.iter().filter_map(|sample| {
+            if let Some(without) = without(sample) {
+                return Some(of(sample)? - without);
+            }
             let base = match row.kind {
                 Kind::Untraced => return None,
                 Kind::UntracedAgain => self.untraced(sample.round, &[Kind::Untraced], &of),
@@ -161,10 +183,11 @@ impl Table {
         }))
     }
 
-    /// What two untraced runs differ by: anything smaller may be chance.
+    /// What untraced runs differ by: anything smaller may be chance.
     fn chance(&self) -> f64 {
-        let again = self.rows.iter().find(|row| row.kind == Kind::UntracedAgain);
-        let differences = again.and_then(|row| self.added(row));
+        let untraced = [Kind::UntracedAgain, Kind::Untraced];
+        let mut rows = self.rows.iter().filter(|row| untraced.contains(&row.kind));
+        let differences = rows.find_map(|row| self.added(row));
         differences.map_or(0.0, |s| s.lower_quartile.abs().max(s.upper_quartile.abs()))
     }
 

@@ -81,8 +81,9 @@ fn idle(singles: &mut Singles, setup: &Setup) -> Result<()> {
     let percent = cpu_percent(&memtrace, IDLE)?;
     singles.start_ms.push(memtrace.start.as_secs_f64() * 1e3);
     singles.idle_cpu_percent.push(percent);
-    let peak = memtrace.running.memory()?.peak_bytes;
-    singles.idle_peak_bytes.push(peak as f64);
+    let memory = memtrace.running.memory()?;
+    singles.idle_rss_bytes.push(memory.rss_bytes as f64);
+    singles.idle_peak_bytes.push(memory.peak_bytes as f64);
     memtrace.stop()?;
     target.act()?;
     target.end()

@@ -8,7 +8,7 @@ use super::peers::Peer;
 use super::redis;
 use super::report::Sample;
 use super::setup::Setup;
-use super::target::Target;
+use super::target::{Target, Truth};
 use super::variant::{Attached, Variant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -74,7 +74,8 @@ impl Workload {
 
     pub fn about(self) -> String {
         let slow = format!(
-            "a run is {INNER_ROUNDS} rounds ({INNER_ROUNDS_OF_SLOW} under what takes microseconds an event), its value their median"
+            "a run is {INNER_ROUNDS} rounds ({INNER_ROUNDS_OF_SLOW} under what takes microseconds an event), its value their \
+             median; what is added is against the same process without the tracer, before and after, and with nothing attached it is chance"
         );
         match self {
             Self::Faults | Self::Random => format!(
@@ -119,7 +120,7 @@ impl Workload {
     /// the one it takes by itself.
     pub fn variants(self, rungs: &[&'static str]) -> Vec<Variant> {
         use Variant::{Empty, Memtrace};
-        let mut variants = vec![Variant::Untraced, Variant::UntracedAgain];
+        let mut variants = vec![Variant::Untraced];
         match self {
             Self::Faults => {
                 variants.extend([
@@ -185,7 +186,9 @@ impl Workload {
                 Memtrace("-q"),
                 Memtrace("-q --no-reclaim-tracking"),
             ]),
+            // Others are compared with themselves.
             Self::Redis => variants.extend([
+                Variant::UntracedAgain,
                 Memtrace("-q"),
                 Memtrace(""),
                 Variant::Peer(Peer::BpftraceCount),
@@ -234,16 +237,28 @@ impl Workload {
             Some(args) => Some(Target::start(&setup.workload, &args, cpu)?),
             None => None,
         };
-        let mut attached = variant.attach(target.pid(), setup)?;
-        target.go()?;
+        let mut untraced = Vec::new();
+        let mut attached = if lazy {
+            // What is lazily free is made under its eyes.
+            let attached = variant.attach(target.pid(), setup)?;
+            target.go()?;
+            if let Some(bystander) = &mut bystander {
+                bystander.go()?;
+            }
+            attached
+        } else {
+            target.go()?;
+            if let Some(bystander) = &mut bystander {
+                bystander.go()?;
+            }
+            untraced.push(bystander.as_mut().unwrap_or(&mut target).act()?);
+            variant.attach(target.pid(), setup)?
+        };
         if let Attached::Memtrace(memtrace) = &mut attached
             && lazy
             && variant.switches_reclaim_tracking()
         {
             memtrace.await_reclaim_tracking()?;
-        }
-        if let Some(bystander) = &mut bystander {
-            bystander.go()?;
         }
         let cpu_before = attached.settle()?;
         let measured = bystander.as_mut().unwrap_or(&mut target);
@@ -268,11 +283,17 @@ impl Workload {
             sample.start_ms = Some(memtrace.start.as_secs_f64() * 1e3);
         }
         sample.seen = attached.stop()?;
+        untraced.push(bystander.as_mut().unwrap_or(&mut target).act()?);
+        let mean = |of: fn(&Truth) -> Result<f64>| -> Result<f64> {
+            let values = untraced.iter().map(of).collect::<Result<Vec<f64>>>()?;
+            Ok(values.iter().sum::<f64>() / values.len() as f64)
+        };
+        sample.untraced_ns_per_event = Some(mean(Truth::ns_per_event)?);
+        sample.untraced_own_cpu_ns_per_event = Some(mean(Truth::cpu_ns_per_event)?);
         if bystander.is_none() {
             sample.faults = Some(truth.faults()?);
             if self == Self::Madvise {
-                // One more at the beginning gives everything back.
-                sample.madvise_calls = Some(truth.events()? + 1);
+                sample.madvise_calls = Some(truth.events()?);
             }
         }
         if let Some(bystander) = bystander {

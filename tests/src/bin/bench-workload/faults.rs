@@ -11,7 +11,7 @@ use crate::warm;
 
 pub fn main() {
     let [pages, rounds, random, lazy_pages] = [0, 1, 2, 3].map(crate::argument);
-    let mut act = crate::begin();
+    let act = crate::begin();
     let order = (random == 1).then(|| shuffled(pages));
     let mut times = Rounds::new(rounds, pages);
     let area = warm::map(pages);
@@ -20,16 +20,16 @@ pub fn main() {
         lazy.write();
         lazy.give_back(libc::MADV_FREE);
     }
-    act.tell(&[]);
-    act.hear("act");
-    for _ in 0..rounds {
-        times.time(|| match &order {
-            None => area.write(),
-            Some(order) => write_in(area, order),
-        });
-        area.give_back(libc::MADV_DONTNEED);
-    }
-    act.report(&times.report());
+    act.turns("act", || {
+        for _ in 0..rounds {
+            times.time(|| match &order {
+                None => area.write(),
+                Some(order) => write_in(area, order),
+            });
+            area.give_back(libc::MADV_DONTNEED);
+        }
+        times.report()
+    });
 }
 
 fn write_in(area: Area, order: &[u32]) {

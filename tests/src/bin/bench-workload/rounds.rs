@@ -31,15 +31,19 @@ impl Rounds {
     }
 
     /// The median round, the quickest, how many events each had, and how many rounds there were.
-    pub fn report(mut self) -> [(&'static str, i64); 5] {
+    /// Forgets them, for the next turn.
+    pub fn report(&mut self) -> [(&'static str, i64); 5] {
         let median_ns = median(&mut self.each_ns);
-        [
+        let report = [
             ("median_ns", median_ns),
             ("median_cpu_ns", median(&mut self.each_cpu_ns)),
             ("best_ns", self.each_ns[0]),
             ("events", self.events as i64),
             ("rounds", self.each_ns.len() as i64),
-        ]
+        ];
+        self.each_ns.clear();
+        self.each_cpu_ns.clear();
+        report
     }
 }
 

@@ -6,17 +6,17 @@ use crate::rounds::Rounds;
 
 pub fn main() {
     let [calls, rounds] = [0, 1].map(crate::argument);
-    let mut act = crate::begin();
+    let act = crate::begin();
     let mut times = Rounds::new(rounds, calls);
-    act.tell(&[]);
-    act.hear("act");
-    for _ in 0..rounds {
-        times.time(|| {
-            for _ in 0..calls {
-                // SAFETY: it takes nothing and returns a number.
-                unsafe { libc::syscall(libc::SYS_getppid) };
-            }
-        });
-    }
-    act.report(&times.report());
+    act.turns("act", || {
+        for _ in 0..rounds {
+            times.time(|| {
+                for _ in 0..calls {
+                    // SAFETY: it takes nothing and returns a number.
+                    unsafe { libc::syscall(libc::SYS_getppid) };
+                }
+            });
+        }
+        times.report()
+    });
 }
