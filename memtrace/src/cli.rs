@@ -39,6 +39,8 @@ Examples:
                                              30 seconds, for a script
   sudo memtrace --user www -- ./server --port 80
                                              a command from its first instruction, its children too
+  sudo GODEBUG=gctrace=1 memtrace --gctrace stderr -- ./server
+                                             a Go program, beside what its collector says
   sudo memtrace reclaim -p 1234              have the kernel take what is lazily free, now
   sudo memtrace doctor                       what works on this machine, and what does not
 
@@ -102,6 +104,9 @@ pub struct Cli {
 
     #[command(flatten)]
     pub target: TargetArgs,
+
+    #[command(flatten)]
+    pub go: GoArgs,
 
     #[command(flatten)]
     pub common: Common,
@@ -170,6 +175,15 @@ pub struct TargetArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Go programs")]
+pub struct GoArgs {
+    /// Where Go's GODEBUG=gctrace=1,scavtrace=1 lines are: a file that grows, - for stdin, or with
+    /// -- CMD the word stderr, for what CMD writes there (it is passed on unchanged)
+    #[arg(long, value_name = "FILE")]
+    pub gctrace: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 #[command(next_help_heading = "When")]
 pub struct Common {
     /// End after this many seconds (1.5 is fine) instead of at Ctrl-C or the target's exit
@@ -198,7 +212,7 @@ pub struct Shown {
     #[arg(long, global = true)]
     pub no_status: bool,
 
-    /// Events to stream: madvise, mmap, munmap, mremap, brk, fault, process (totals count all)
+    /// Events to stream: madvise, mmap, munmap, mremap, brk, fault, process, gc (totals count all)
     #[arg(short, long, global = true, value_name = "LIST", value_delimiter = ',')]
     pub events: Vec<Kind>,
 

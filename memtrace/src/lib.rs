@@ -7,6 +7,7 @@ pub mod config;
 pub mod decode;
 pub mod demo;
 pub mod doctor;
+pub mod golang;
 pub mod kernel;
 pub mod launch;
 pub mod ledger;

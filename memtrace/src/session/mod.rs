@@ -3,6 +3,7 @@
 mod calibrate;
 pub(crate) mod ending;
 pub mod enrich;
+mod gctrace;
 mod kernel_log;
 pub mod pipeline;
 mod reclaim;
@@ -34,12 +35,14 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
     let launches = !matches!(config.target, Target::Pids(_));
     let mut signals = Signals::new(launches)?;
     kernel_log::debug(config.verbose);
-    let mut tracker = Tracker::new(config, output)?;
+    // A source that can't be read is better known before anything is attached.
+    let gctrace::Started { listener, stderr } = gctrace::start(config.gctrace.as_ref())?;
+    let mut tracker = Tracker::new(config, output, listener)?;
     let start::Started {
         mut attached,
         ends,
         mut launched,
-    } = start::attach(config, &mut tracker)?;
+    } = start::attach(config, stderr, &mut tracker)?;
     let log = kernel_log::follow(attached.ebpf_mut(), config.verbose)?;
     let mut source = Source::start(ends)?;
     if let Some(launched) = &mut launched
@@ -109,6 +112,7 @@ async fn follow(
                 tracker.interval(report::lost(clock::now_ns(), &counts), attached)?;
             }
             reply = tracker.sampler.next() => tracker.looked(reply, attached),
+            told = tracker.listener.next() => tracker.told(told)?,
             () = &mut time_is_up => return Ok(Ending::TimeIsUp),
             signal = signals.next() => {
                 match launched {
@@ -154,6 +158,7 @@ async fn finish(
         ..Chunk::default()
     };
     tracker.take(&all, stopped.kernel())?;
+    tracker.end_listening()?;
     tracker.finish(end_ns, &counts, ending, stopped.kernel())
 }
 

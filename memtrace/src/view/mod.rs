@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod filter;
+pub mod gctrace;
 pub mod runs;
 pub mod status;
 pub mod summary;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use crate::runtime::Runtimes;
 use crate::verdict::Verdict;
 use balance::Balance;
+use gctrace::{GcTrace, GoLine};
 
 use crate::ledger::event::{Access, Call, Lost, Mapping, Op};
 use crate::ledger::totals::{FaultClass, RssHistory, Totals};
@@ -46,6 +48,7 @@ pub enum Line {
     Call(CallLine),
     Faults(FaultRun),
     Process(ProcessLine),
+    Go(GoLine),
 }
 
 impl Line {
@@ -55,6 +58,7 @@ impl Line {
             Self::Call(line) => line.call.enter_ns,
             Self::Faults(run) => run.at_ns,
             Self::Process(line) => line.at_ns,
+            Self::Go(line) => line.at_ns,
         }
     }
 
@@ -63,7 +67,7 @@ impl Line {
         match self {
             Self::Call(line) => line.size_bytes(),
             Self::Faults(run) => Some(run.len_bytes),
-            Self::Process(_) => None,
+            Self::Process(_) | Self::Go(_) => None,
         }
     }
 }
@@ -198,6 +202,8 @@ pub struct Summary {
     pub effects: Vec<String>,
     /// What its RSS is. None where nobody judged.
     pub verdict: Option<Verdict>,
+    /// What Go's runtime told of it; None where nobody listened, or to another process.
+    pub gctrace: Option<GcTrace>,
 }
 
 impl Summary {

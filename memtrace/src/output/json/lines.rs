@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::gctrace::GcTraceRow;
 use super::judged::{RuntimeRow, VerdictRow};
 use super::totals::{AdviceRow, BalanceRow, FaultsRow, MapRow, RssRow, UnmapRow};
 use crate::ledger::advice::Advice;
@@ -396,6 +397,7 @@ pub(super) struct SummaryRow<'a> {
     runtimes: Vec<RuntimeRow<'a>>,
     runtime_effects: &'a [String],
     verdict: Option<VerdictRow<'a>>,
+    gctrace: Option<GcTraceRow<'a>>,
 }
 
 impl<'a> SummaryRow<'a> {
@@ -423,6 +425,7 @@ impl<'a> SummaryRow<'a> {
             runtimes: summary.runtimes.list.iter().map(RuntimeRow::of).collect(),
             runtime_effects: &summary.effects,
             verdict: summary.verdict.as_ref().map(VerdictRow::of),
+            gctrace: summary.gctrace.as_ref().map(GcTraceRow::of),
         }
     }
 }

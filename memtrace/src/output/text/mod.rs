@@ -1,6 +1,7 @@
 //! Text for people: the live stream, the status at the bottom, and the summary.
 
 mod errno;
+mod gctrace;
 mod palette;
 mod rows;
 mod rss;
