@@ -40,6 +40,8 @@ Examples:
                                              30 seconds, for a script
   sudo memtrace --user www -- ./server --port 80
                                              a command from its first instruction, its children too
+  sudo GODEBUG=gctrace=1 memtrace --gctrace stderr -- ./server
+                                             a Go program, beside what its collector says
   sudo memtrace reclaim -p 1234              have the kernel take what is lazily free, now
   sudo memtrace doctor                       what works on this machine, and what does not
 
@@ -103,6 +105,9 @@ pub struct Cli {
 
     #[command(flatten)]
     pub target: TargetArgs,
+
+    #[command(flatten)]
+    pub go: GoArgs,
 
     #[command(flatten)]
     pub common: Common,
@@ -171,6 +176,20 @@ pub struct TargetArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Go programs")]
+pub struct GoArgs {
+    /// Ask a Go program that serves net/http/pprof or expvar for its MemStats, each interval, and
+    /// set them beside the RSS: HOST:PORT, or a URL
+    #[arg(long, value_name = "URL")]
+    pub go_pprof: Option<Endpoint>,
+
+    /// Where Go's GODEBUG=gctrace=1,scavtrace=1 lines are: a file that grows, - for stdin, or with
+    /// -- CMD the word stderr, for what CMD writes there (it is passed on unchanged)
+    #[arg(long, value_name = "FILE")]
+    pub gctrace: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 #[command(next_help_heading = "When")]
 pub struct Common {
     /// End after this many seconds (1.5 is fine) instead of at Ctrl-C or the target's exit
@@ -183,9 +202,6 @@ pub struct Common {
 
     #[command(flatten)]
     pub shown: Shown,
-
-    #[command(flatten)]
-    pub golang: GoArgs,
 
     #[command(flatten)]
     pub kernel: KernelArgs,
@@ -202,7 +218,7 @@ pub struct Shown {
     #[arg(long, global = true)]
     pub no_status: bool,
 
-    /// Events to stream: madvise, mmap, munmap, mremap, brk, fault, process (totals count all)
+    /// Events to stream: madvise, mmap, munmap, mremap, brk, fault, process, gc (totals count all)
     #[arg(short, long, global = true, value_name = "LIST", value_delimiter = ',')]
     pub events: Vec<Kind>,
 
@@ -229,15 +245,6 @@ pub struct Shown {
     /// Say more about what memtrace does, on stderr; -vv says still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Go programs")]
-pub struct GoArgs {
-    /// Ask a Go program that serves net/http/pprof or expvar for its MemStats, each interval, and
-    /// set them beside the RSS: HOST:PORT, or a URL
-    #[arg(long, global = true, value_name = "URL")]
-    pub go_pprof: Option<Endpoint>,
 }
 
 #[derive(Args, Debug)]

@@ -252,6 +252,43 @@ fn the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
+fn gos_lines_come_from_a_file_stdin_or_the_commands_stderr() {
+    use crate::config::GcSource;
+    let source = |args: &[&str]| trace(args).gctrace;
+    assert_eq!(source(&["-p", "7"]), None);
+    assert_eq!(
+        source(&["-p", "7", "--gctrace", "gc.log"]),
+        Some(GcSource::File("gc.log".into()))
+    );
+    assert_eq!(
+        source(&["-p", "7", "--gctrace", "-"]),
+        Some(GcSource::Stdin)
+    );
+    assert_eq!(
+        source(&["--gctrace", "stderr", "--", "server"]),
+        Some(GcSource::CommandStderr)
+    );
+    assert_eq!(
+        source(&["--gctrace", "./stderr", "-p", "7"]),
+        Some(GcSource::File("./stderr".into()))
+    );
+    let text = refusal(&["-p", "7", "--gctrace", "stderr"]);
+    assert!(text.contains("/proc/PID/fd/2"), "{text}");
+    let text = refusal(&["--gctrace", "-", "--", "server"]);
+    assert!(text.contains("--gctrace stderr"), "{text}");
+    for sub in [&["demo"][..], &["doctor"], &["reclaim", "-p", "7"]] {
+        let args = [&["--gctrace", "gc.log"], sub].concat();
+        assert!(refusal(&args).contains("--gctrace goes with"), "{args:?}");
+    }
+    // What the command loses by it is said with -v.
+    let notes = |surroundings| {
+        let config = trace_in(&["--gctrace", "stderr", "--", "server"], surroundings);
+        config.notes.len()
+    };
+    assert_eq!((notes(&PLAIN), notes(&TERMINAL)), (0, 1));
+}
+
+#[test]
 fn times_have_fractions_and_are_more_than_nothing() {
     let config = trace(&["-p", "7", "--interval", "0.25", "--duration", "90"]);
     assert_eq!(config.interval, Duration::from_millis(250));
@@ -376,6 +413,7 @@ fn help_shows_the_examples_and_every_option() {
             "--pid",
             "--follow-forks",
             "--user",
+            "--gctrace",
             "--duration",
             "--interval",
             "--quiet",

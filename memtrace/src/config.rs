@@ -73,10 +73,21 @@ pub struct Config {
     pub exact_bytes: bool,
     /// Ask this Go process for its own figures.
     pub go_pprof: Option<Endpoint>,
+    /// Where Go's runtime tells of itself.
+    pub gctrace: Option<GcSource>,
     /// How often -v was given.
     pub verbose: u8,
     /// What was understood differently from what was typed, for -v.
     pub notes: Vec<String>,
+}
+
+/// Where the lines of GODEBUG=gctrace=1 are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GcSource {
+    File(PathBuf),
+    Stdin,
+    /// What the command writes to its stderr, on its way to ours.
+    CommandStderr,
 }
 
 /// From whom to have the kernel take what is lazily free, and how to tell it.
@@ -162,6 +173,12 @@ pub enum UsageError {
     JsonOverCommand,
     /// --go-pprof beside several processes.
     GoOfSeveral,
+    /// --gctrace or --go-pprof beside a subcommand.
+    GoOfSubcommand(&'static str),
+    /// --gctrace stderr without a command.
+    GcTraceStderr,
+    /// --gctrace - with a command.
+    GcTraceStdin,
     RingbufTooLarge(Bytes),
     RingbufEmpty,
 }
@@ -192,6 +209,18 @@ impl fmt::Display for UsageError {
             ),
             Self::GoOfSeveral => f.write_str(
                 "--go-pprof asks one process: give one pid, or run memtrace once for each",
+            ),
+            Self::GoOfSubcommand(option) => write!(
+                f,
+                "{option} goes with -p PID or a command behind --, not with a subcommand"
+            ),
+            Self::GcTraceStderr => f.write_str(
+                "--gctrace stderr reads what a command behind -- writes, and there is none; of a running process, \
+                 name the file or FIFO that its stderr goes to (`ls -l /proc/PID/fd/2` shows it), or ./stderr for \
+                 a file of that name",
+            ),
+            Self::GcTraceStdin => f.write_str(
+                "--gctrace - reads stdin, which is the command's own; --gctrace stderr reads what it writes there",
             ),
             Self::RingbufTooLarge(size) => write!(
                 f,
@@ -228,21 +257,22 @@ impl Action {
             }
         };
         let launched = matches!(target, Target::Launch { .. });
+        let mut notes = Vec::new();
+        let gctrace = gctrace(&cli, launched, surroundings, &mut notes)?;
         let cli::Common {
             duration,
             interval,
             shown,
-            golang,
             kernel,
         } = cli.common;
-        if golang.go_pprof.is_some() && matches!(&target, Target::Pids(pids) if pids.len() > 1) {
+        let go_pprof = cli.go.go_pprof;
+        if go_pprof.is_some() && matches!(&target, Target::Pids(pids) if pids.len() > 1) {
             return Err(UsageError::GoOfSeveral);
         }
         let report = report(&shown, launched, surroundings);
         if launched && report.format == Format::Json && shown.output.is_none() {
             return Err(UsageError::JsonOverCommand);
         }
-        let mut notes = Vec::new();
         let kinds: Kinds = match shown.events[..] {
             [] => Kinds::ALL,
             _ => shown.events.into_iter().collect(),
@@ -267,15 +297,54 @@ impl Action {
             fault_source: kernel.fault_source.map(fault_source),
             reclaim_tracking: !kernel.no_reclaim_tracking,
             exact_bytes: kernel.exact_bytes,
-            go_pprof: golang.go_pprof,
+            go_pprof,
+            gctrace,
             verbose: shown.verbose,
             notes,
         }))
     }
 }
 
+/// Where Go's lines are to be read.
+fn gctrace(
+    cli: &Cli,
+    launched: bool,
+    surroundings: &Surroundings,
+    notes: &mut Vec<String>,
+) -> Result<Option<GcSource>, UsageError> {
+    let Some(name) = &cli.go.gctrace else {
+        return Ok(None);
+    };
+    let source = match (name.to_str(), launched) {
+        (Some("stderr"), true) => GcSource::CommandStderr,
+        (Some("stderr"), false) => return Err(UsageError::GcTraceStderr),
+        (Some("-"), true) => return Err(UsageError::GcTraceStdin),
+        (Some("-"), false) => GcSource::Stdin,
+        _ => GcSource::File(name.clone()),
+    };
+    if source == GcSource::CommandStderr && surroundings.stderr_is_terminal {
+        notes.push(
+            "--gctrace stderr: the command's stderr is a pipe to memtrace, and no terminal any more".to_owned(),
+        );
+    }
+    Ok(Some(source))
+}
+
+/// Go's lines are read while something is traced.
+fn no_go(cli: &Cli) -> Result<(), UsageError> {
+    let given = [
+        ("--gctrace", cli.go.gctrace.is_some()),
+        ("--go-pprof", cli.go.go_pprof.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(UsageError::GoOfSubcommand(option)),
+        None => Ok(()),
+    }
+}
+
 /// A subcommand knows what it traces.
 fn no_target(cli: &Cli, subcommand: &'static str) -> Result<(), UsageError> {
+    no_go(cli)?;
     let cli::TargetArgs {
         pids,
         follow_forks,
@@ -293,6 +362,7 @@ fn reclaim(
     args: &cli::ReclaimArgs,
     surroundings: &Surroundings,
 ) -> Result<Action, UsageError> {
+    no_go(cli)?;
     let cli::TargetArgs {
         pids,
         follow_forks,

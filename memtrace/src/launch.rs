@@ -7,6 +7,7 @@
 
 mod child;
 mod error;
+pub mod relay;
 mod user;
 mod worker;
 
@@ -49,6 +50,18 @@ impl Launch {
     /// # Errors
     /// When there is no such user or no process could be made. Nothing is left behind.
     pub fn prepare(argv: &[OsString], user: Option<&str>) -> Result<Self, LaunchError> {
+        Self::prepare_with(argv, user, None)
+    }
+
+    /// As [`Launch::prepare`], with another stderr than ours.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepare_with(
+        argv: &[OsString],
+        user: Option<&str>,
+        stderr: Option<&OwnedFd>,
+    ) -> Result<Self, LaunchError> {
         let command = argv.first().ok_or(LaunchError::NoCommand)?.clone();
         let user = match user {
             None => None,
@@ -61,7 +74,13 @@ impl Launch {
         let strings = argv.iter().map(|word| c_string(word.clone()));
         let argv = strings.collect::<Option<_>>().ok_or(LaunchError::Nul)?;
         let env = Pointers::new(environment(user.as_ref()));
-        worker::start(command, Pointers::new(argv), env, user)
+        let stderr = stderr.map(AsRawFd::as_raw_fd);
+        if let (Some(fd), Some(user)) = (stderr, &user) {
+            // So that it can be opened anew by its name, /dev/stderr. Where that is refused it still works.
+            // SAFETY: plain integers; the descriptor is open.
+            unsafe { libc::fchown(fd, user.uid, user.gid) };
+        }
+        worker::start(command, Pointers::new(argv), env, user, stderr)
     }
 
     pub fn pid(&self) -> u32 {

@@ -70,6 +70,7 @@ fn session(output: &mut dyn Output) -> io::Result<()> {
     for line in example::fault_runs()
         .into_iter()
         .chain(example::processes())
+        .chain(example::go_lines())
     {
         output.line(&line)?;
     }
@@ -260,6 +261,7 @@ fn json_lines_are_objects_that_begin_with_their_type() {
     let all = [
         "brk",
         "fault",
+        "gctrace",
         "header",
         "lost",
         "madvise",

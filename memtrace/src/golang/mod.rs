@@ -4,6 +4,7 @@ pub mod books;
 pub mod endpoint;
 pub mod explain;
 pub mod fetch;
+pub mod gctrace;
 pub mod memstats;
 pub mod poll;
 pub mod profile;

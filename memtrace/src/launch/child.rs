@@ -18,6 +18,7 @@ pub(super) enum Stage {
     User = 1,
     Trace = 2,
     Exec = 3,
+    Stderr = 4,
 }
 
 /// What the child sends on its pipe: a stage, and the errno that it failed with.
@@ -35,6 +36,7 @@ pub(super) fn read_report([a, b, c, d, e, f, g, h]: Report) -> Option<(Stage, io
         1 => Stage::User,
         2 => Stage::Trace,
         3 => Stage::Exec,
+        4 => Stage::Stderr,
         _ => return None,
     };
     let errno = i32::from_ne_bytes([e, f, g, h]);
@@ -52,6 +54,8 @@ pub(super) struct Plan {
     pub go: RawFd,
     /// And writes its reports here. It closes at exec.
     pub report: RawFd,
+    /// What its stderr is to be, if not ours.
+    pub stderr: Option<RawFd>,
 }
 
 /// Strings as exec takes them: an array of pointers with a null at its end.
@@ -84,6 +88,11 @@ impl Plan {
                 libc::close(fd);
             }
             reset_signals();
+            if let Some(fd) = self.stderr
+                && libc::dup2(fd, libc::STDERR_FILENO) < 0
+            {
+                self.fail(Stage::Stderr, 1);
+            }
             if let Some(user) = &self.user
                 && !become_user(user)
             {
@@ -131,7 +140,7 @@ impl Plan {
     }
 }
 
-fn errno() -> i32 {
+pub(super) fn errno() -> i32 {
     // SAFETY: the C library gives each thread a valid place.
     unsafe { *libc::__errno_location() }
 }
@@ -139,7 +148,7 @@ fn errno() -> i32 {
 /// Takes memtrace's handlers back before any can run here, and lets signals in.
 ///
 /// What was ignored stays so (nohup), but for SIGPIPE, which Rust's runtime ignores for itself.
-unsafe fn reset_signals() {
+pub(super) unsafe fn reset_signals() {
     // SAFETY: plain values are exchanged with the kernel; signals that cannot be set are refused.
     unsafe {
         for signal in 1..=64 {

@@ -30,7 +30,7 @@ struct Forked {
 }
 
 /// One launch at a time from its pipes to its fork: else the child of one would hold the pipe of another open.
-static FORK: Mutex<()> = Mutex::new(());
+pub(super) static FORK: Mutex<()> = Mutex::new(());
 
 /// Starts the worker and waits until the process is ready.
 pub(super) fn start(
@@ -38,6 +38,7 @@ pub(super) fn start(
     argv: Pointers,
     env: Pointers,
     user: Option<User>,
+    stderr: Option<RawFd>,
 ) -> Result<Launch, LaunchError> {
     let failed = |what| move |error| LaunchError::Io(what, error);
     keep_children();
@@ -45,14 +46,16 @@ pub(super) fn start(
     let (go_read, go) = io::pipe().map_err(failed("pipe"))?;
     let (reports, report) = io::pipe().map_err(failed("pipe"))?;
     let name = user.as_ref().map(|user| user.name.clone());
-    let keep = [go_read.as_raw_fd(), report.as_raw_fd()];
+    let (go_fd, report_fd) = (go_read.as_raw_fd(), report.as_raw_fd());
+    let keep: Vec<RawFd> = [go_fd, report_fd].into_iter().chain(stderr).collect();
     let plan = SendPlan(Plan {
         argv,
         env,
         user,
         close: private_fds(&keep, &[go.as_raw_fd(), reports.as_raw_fd()]),
-        go: keep[0],
-        report: keep[1],
+        go: go_fd,
+        report: report_fd,
+        stderr,
     });
     let (ready, is_ready) = channel();
     let (event, events) = channel();
@@ -82,6 +85,9 @@ pub(super) fn start(
         _ => Err(match launch.events.recv() {
             Ok(Event::Ended(_, Some((Stage::User, error)))) => {
                 LaunchError::BecomeUser(name.unwrap_or_default(), error)
+            }
+            Ok(Event::Ended(_, Some((Stage::Stderr, error)))) => {
+                LaunchError::Io("its stderr", error)
             }
             Ok(Event::Ended(status, _)) => LaunchError::Ended(status),
             Ok(Event::Failed(error)) => LaunchError::Io("waiting for it", error),
@@ -180,15 +186,31 @@ struct SendPlan(Plan);
 // SAFETY: its pointers are into strings that it owns and nobody changes.
 unsafe impl Send for SendPlan {}
 
+/// Keeps signals from this thread: a handler of ours must not run in a process that was just forked.
+pub(super) struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    pub(super) fn all() -> Self {
+        // SAFETY: the sets are written before they are read.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the mask is this thread's own from before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
 fn fork(plan: &SendPlan, reports: PipeReader) -> io::Result<Forked> {
-    // SAFETY: the set is written before it is read, and the old mask is put back below.
-    let mask = unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut mask: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut mask);
-        mask
-    };
+    let blocked = BlockedSignals::all();
     // SAFETY: the child does only what `Plan::run` says it may.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
@@ -196,8 +218,7 @@ fn fork(plan: &SendPlan, reports: PipeReader) -> io::Result<Forked> {
         unsafe { plan.0.run() }
     }
     let error = io::Error::last_os_error();
-    // SAFETY: `mask` is this thread's own from above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &mask, std::ptr::null_mut()) };
+    drop(blocked);
     if pid < 0 {
         return Err(error);
     }

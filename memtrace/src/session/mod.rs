@@ -3,6 +3,7 @@
 mod calibrate;
 pub(crate) mod ending;
 pub mod enrich;
+mod gctrace;
 mod go;
 mod kernel_log;
 pub mod pipeline;
@@ -35,12 +36,14 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
     let launches = !matches!(config.target, Target::Pids(_));
     let mut signals = Signals::new(launches)?;
     kernel_log::debug(config.verbose);
-    let mut tracker = Tracker::new(config, output)?;
+    // A source that can't be read is better known before anything is attached.
+    let gctrace::Started { listener, stderr } = gctrace::start(config.gctrace.as_ref())?;
+    let mut tracker = Tracker::new(config, output, listener)?;
     let start::Started {
         mut attached,
         ends,
         mut launched,
-    } = start::attach(config, &mut tracker)?;
+    } = start::attach(config, stderr, &mut tracker)?;
     let log = kernel_log::follow(attached.ebpf_mut(), config.verbose)?;
     let mut source = Source::start(ends)?;
     if let Some(launched) = &mut launched
@@ -111,6 +114,7 @@ async fn follow(
             }
             reply = tracker.sampler.next() => tracker.looked(reply, attached),
             reply = go::answer(&mut tracker.go) => tracker.go_said(reply)?,
+            told = tracker.listener.next() => tracker.told(told)?,
             () = &mut time_is_up => return Ok(Ending::TimeIsUp),
             signal = signals.next() => {
                 match launched {
@@ -157,6 +161,7 @@ async fn finish(
         ..Chunk::default()
     };
     tracker.take(&all, stopped.kernel())?;
+    tracker.end_listening()?;
     tracker.finish(end_ns, &counts, ending, stopped.kernel())
 }
 

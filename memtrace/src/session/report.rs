@@ -13,6 +13,7 @@ use crate::ledger::advice::Advice;
 use crate::ledger::event::Lost;
 use crate::ledger::totals::Totals;
 use crate::ledger::{Ledger, Mm};
+use crate::runtime::Kind;
 use crate::units::{Count, counted};
 use crate::verdict::{self, Facts, Verdict};
 use crate::view::Summary;
@@ -191,6 +192,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
                 effects: Vec::new(),
                 verdict: None,
                 go: go(mm, around),
+                gctrace: None,
             }
         })
         .collect();
@@ -206,6 +208,20 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
         summary.verdict = Some(judge(summary, mm, lost_faults, fault_ns));
     }
     summaries
+}
+
+/// The summary that what Go's runtime told belongs to: the last image of the process that was named, unless
+/// another one is the only one with Go in it (a shell may have launched it).
+pub fn gos_own(summaries: &mut [Summary], pid: u32) -> Option<&mut Summary> {
+    let is_go = |one: &Summary| one.runtimes.list.iter().any(|it| it.kind == Kind::Go);
+    let named = summaries.iter().rposition(|one| one.pid == pid);
+    let mut go = (0..summaries.len()).filter(|at| is_go(&summaries[*at]));
+    let at = match (named, go.next(), go.next()) {
+        (Some(named), _, _) if is_go(&summaries[named]) => named,
+        (_, Some(only), None) => only,
+        (named, _, _) => named?,
+    };
+    summaries.get_mut(at)
 }
 
 fn judge(summary: &Summary, mm: &Mm, lost_faults: u64, fault_ns: Option<u64>) -> Verdict {

@@ -29,15 +29,22 @@ pub struct Started {
     pub launched: Option<Launched>,
 }
 
-/// Attaches to the targets. Of running ones, the header has been written on return.
-pub fn attach(config: &Config, tracker: &mut Tracker) -> anyhow::Result<Started> {
+/// Attaches to the targets. Of running ones, the header has been written on return. A command that is
+/// launched gets `stderr` for its own, if there is one.
+pub fn attach(
+    config: &Config,
+    stderr: Option<OwnedFd>,
+    tracker: &mut Tracker,
+) -> anyhow::Result<Started> {
     match &config.target {
         Target::Pids(pids) => attach_to_running(config, pids, tracker),
-        Target::Launch { argv, user } => attach_to_launched(config, argv, user.as_deref(), tracker),
+        Target::Launch { argv, user } => {
+            attach_to_launched(config, argv, user.as_deref(), stderr, tracker)
+        }
         Target::Demo => {
             let ourselves = std::env::current_exe().context("cannot find memtrace's own file")?;
             let argv = [ourselves.into_os_string(), "demo-workload".into()];
-            attach_to_launched(config, &argv, None, tracker)
+            attach_to_launched(config, &argv, None, None, tracker)
         }
     }
 }
@@ -56,6 +63,9 @@ fn attach_to_running(
         if !processes.iter().any(|known| known.pid == process.pid) {
             processes.push(process);
         }
+    }
+    if let [only] = &processes[..] {
+        tracker.listens_to(only.pid);
     }
     for process in &processes {
         // Goes on while the programs are loaded.
@@ -123,10 +133,15 @@ fn attach_to_launched(
     config: &Config,
     argv: &[OsString],
     user: Option<&str>,
+    stderr: Option<OwnedFd>,
     tracker: &mut Tracker,
 ) -> anyhow::Result<Started> {
-    let launch = Launch::prepare(argv, user).map_err(|error| anyhow!("{error}"))?;
+    let launch = Launch::prepare_with(argv, user, stderr.as_ref());
+    let launch = launch.map_err(|error| anyhow!("{error}"))?;
+    // The command has it: its end must not wait for ours.
+    drop(stderr);
     let pid = launch.pid();
+    tracker.listens_to(pid);
     let (attached, ends) = attach_programs(config, vec![pid])?;
     tracker.begin(Begin {
         at_ns: clock::now_ns(),

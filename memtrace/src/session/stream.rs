@@ -147,7 +147,8 @@ impl Stream {
         Ok(())
     }
 
-    fn show(&self, line: &Line, output: &mut dyn Output) -> io::Result<()> {
+    /// Shows a line that the filter lets through.
+    pub fn show(&self, line: &Line, output: &mut dyn Output) -> io::Result<()> {
         if self.filter.shows(line) {
             output.line(line)?;
         }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::ending::Ending;
 use super::enrich::Enrich;
+use super::gctrace::{Listener, Told};
 use super::go::Go;
 use super::pipeline::Pipeline;
 use super::reclaim::Reclaim;
@@ -20,8 +21,9 @@ use crate::ledger::event::{Begin, Event, Lost};
 use crate::output::Output;
 use crate::proc;
 use crate::source::Chunk;
+use crate::view::gctrace::{GcTrace, GoLine};
 use crate::view::status::Meter;
-use crate::view::{Header, Status};
+use crate::view::{Header, Line, Status};
 
 mod looks;
 
@@ -39,6 +41,10 @@ pub struct Tracker {
     pub recognise: Recognise,
     /// With `--go-pprof`.
     pub go: Option<Go>,
+    pub listener: Listener,
+    /// Whom the listener hears, where that is clear, and what it heard, once that is all.
+    listened_to: Option<u32>,
+    gctrace: Option<GcTrace>,
     /// The last FREE of each process for which a look was asked.
     looked_for: HashMap<u32, u64>,
     /// What is to be said at the end of the run.
@@ -54,7 +60,11 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    pub fn new(config: &Config, output: Box<dyn Output>) -> anyhow::Result<Self> {
+    pub fn new(
+        config: &Config,
+        output: Box<dyn Output>,
+        listener: Listener,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             pipeline: Pipeline::new(config.stream.then_some(config.filter)),
             enrich: Enrich::new(config.follow_forks),
@@ -71,6 +81,9 @@ impl Tracker {
             sampler: Sampler::start()?,
             recognise: Recognise::start()?,
             go: config.go_pprof.clone().map(Go::start).transpose()?,
+            listener,
+            listened_to: None,
+            gctrace: None,
             looked_for: HashMap::new(),
             notes: Vec::new(),
         })
@@ -84,6 +97,32 @@ impl Tracker {
     /// A process comes under trace. Known at once, so that nobody takes us for being without a target.
     pub fn begin(&mut self, begin: Begin) {
         self.pipeline.ledger.apply(&Event::Begin(begin));
+    }
+
+    /// The only process that is traced, or the command that was launched.
+    pub fn listens_to(&mut self, pid: u32) {
+        self.listened_to = Some(pid);
+    }
+
+    /// Shows a line of Go's.
+    pub fn told(&mut self, (at_ns, event): Told) -> anyhow::Result<()> {
+        let Some(stream) = &mut self.pipeline.stream else {
+            return Ok(());
+        };
+        let pid = self.listened_to;
+        let line = Line::Go(GoLine { at_ns, pid, event });
+        stream.show(&line, &mut *self.output).context(WRITING)
+    }
+
+    /// Takes the last lines of Go's in.
+    pub fn end_listening(&mut self) -> anyhow::Result<()> {
+        let (last, gctrace, notes) = self.listener.finish();
+        for told in last {
+            self.told(told)?;
+        }
+        self.gctrace = gctrace;
+        self.notes.extend(notes);
+        Ok(())
     }
 
     /// An event of our own making: it takes its place among the others.
@@ -246,7 +285,7 @@ impl Tracker {
         };
         self.pipeline.ledger.finish(end_ns);
         let last_image = self.image_of_go();
-        let summaries = report::summaries(
+        let mut summaries = report::summaries(
             &self.pipeline.ledger,
             &check,
             &mut report::Surroundings {
@@ -263,6 +302,11 @@ impl Tracker {
                     .and_then(|go| Some((go.pid()?, go.report(end_ns)))),
             },
         );
+        if let (Some(gctrace), Some(pid)) = (self.gctrace.take(), self.listened_to)
+            && let Some(summary) = report::gos_own(&mut summaries, pid)
+        {
+            summary.gctrace = Some(gctrace);
+        }
         for summary in &summaries {
             self.output.summary(summary).context(WRITING)?;
         }

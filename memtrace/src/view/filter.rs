@@ -18,10 +18,12 @@ pub enum Kind {
     Fault,
     /// fork, exec and exit.
     Process,
+    /// Lines of Go's collector and scavenger.
+    Gc,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Madvise,
         Self::Mmap,
         Self::Munmap,
@@ -29,6 +31,7 @@ impl Kind {
         Self::Brk,
         Self::Fault,
         Self::Process,
+        Self::Gc,
     ];
 
     /// The word for it.
@@ -41,6 +44,7 @@ impl Kind {
             Self::Brk => "brk",
             Self::Fault => "fault",
             Self::Process => "process",
+            Self::Gc => "gc",
         }
     }
 
@@ -49,6 +53,7 @@ impl Kind {
         match line {
             Line::Faults(_) => Some(Self::Fault),
             Line::Process(_) => Some(Self::Process),
+            Line::Go(_) => Some(Self::Gc),
             Line::Call(line) => match line.call.op {
                 Op::Madvise { .. } | Op::ProcessMadvise { .. } => Some(Self::Madvise),
                 Op::Mmap { .. } => Some(Self::Mmap),
@@ -95,7 +100,7 @@ impl FromStr for Kind {
 
 /// A set of kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kinds(u8);
+pub struct Kinds(u16);
 
 impl Kinds {
     pub const ALL: Self = Self((1 << Kind::ALL.len()) - 1);
@@ -149,9 +154,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::golang::gctrace::{Event, GcLine};
     use crate::ledger::advice::Advice;
     use crate::ledger::event::{Access, Call};
     use crate::ledger::totals::FaultClass;
+    use crate::view::gctrace::GoLine;
     use crate::view::{CallLine, FaultRun, ProcessEvent, ProcessLine};
 
     fn call(op: Op, ret: i64, old_break: Option<u64>) -> Line {
@@ -188,6 +195,11 @@ mod tests {
             at_ns: 1,
             pid: 1,
             event: ProcessEvent::Exit { status: None },
+        };
+        let collection = GoLine {
+            at_ns: 1,
+            pid: None,
+            event: Event::Gc(GcLine::default()),
         };
         let madvise = Op::Madvise {
             advice: Advice::FREE,
@@ -232,6 +244,7 @@ mod tests {
             ),
             (Kind::Fault, Line::Faults(fault)),
             (Kind::Process, Line::Process(process)),
+            (Kind::Gc, Line::Go(collection)),
         ]
     }
 
@@ -268,7 +281,8 @@ mod tests {
         };
         for (kind, line) in one_of_each() {
             assert!(filter(8192).shows(&line), "{kind:?}");
-            assert_eq!(filter(8193).shows(&line), kind == Kind::Process, "{kind:?}");
+            let sizeless = matches!(kind, Kind::Process | Kind::Gc);
+            assert_eq!(filter(8193).shows(&line), sizeless, "{kind:?}");
         }
         let unknown_break = call(Op::Brk { addr: 0x3000 }, 0x3000, None);
         assert!(filter(8193).shows(&unknown_break));
@@ -279,7 +293,7 @@ mod tests {
         let kinds: Kinds = "madvise, fault".parse().expect("two kinds");
         assert!(kinds.contains(Kind::Madvise) && kinds.contains(Kind::Fault));
         assert!(!kinds.contains(Kind::Brk));
-        let words = "madvise, mmap, munmap, mremap, brk, fault, process";
+        let words = "madvise, mmap, munmap, mremap, brk, fault, process, gc";
         assert_eq!(words.parse(), Ok(Kinds::ALL));
         assert_eq!(
             "madvise,falt"

@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod filter;
+pub mod gctrace;
 pub mod runs;
 pub mod status;
 pub mod summary;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use crate::runtime::Runtimes;
 use crate::verdict::Verdict;
 use balance::Balance;
+use gctrace::{GcTrace, GoLine};
 
 use crate::golang;
 use crate::ledger::event::{Access, Call, Lost, Mapping, Op};
@@ -47,6 +49,7 @@ pub enum Line {
     Call(CallLine),
     Faults(FaultRun),
     Process(ProcessLine),
+    Go(GoLine),
 }
 
 impl Line {
@@ -56,6 +59,7 @@ impl Line {
             Self::Call(line) => line.call.enter_ns,
             Self::Faults(run) => run.at_ns,
             Self::Process(line) => line.at_ns,
+            Self::Go(line) => line.at_ns,
         }
     }
 
@@ -64,7 +68,7 @@ impl Line {
         match self {
             Self::Call(line) => line.size_bytes(),
             Self::Faults(run) => Some(run.len_bytes),
-            Self::Process(_) => None,
+            Self::Process(_) | Self::Go(_) => None,
         }
     }
 }
@@ -209,6 +213,8 @@ pub struct Summary {
     pub verdict: Option<Verdict>,
     /// What it said itself, by `--go-pprof`. None where nobody asked.
     pub go: Option<golang::Report>,
+    /// What Go's runtime told of it; None where nobody listened, or to another process.
+    pub gctrace: Option<GcTrace>,
 }
 
 impl Summary {

@@ -70,6 +70,7 @@ mod tests {
             effects: Vec::new(),
             verdict: None,
             go: None,
+            gctrace: None,
             balance: None,
             reclaim_unknown: None,
             rss_age_ns: None,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use memtrace::golang::books::Books;
 use memtrace::golang::fetch::Reading;
+use memtrace::golang::gctrace::digest::Digest;
+use memtrace::golang::gctrace::{Event, GcLine, ScavengerLine};
 use memtrace::golang::memstats::MemStats;
 use memtrace::golang::profile::InUse;
 use memtrace::golang::{Report, Table};
@@ -16,6 +18,7 @@ use memtrace::proc::shares::{Named, Share, Shares};
 use memtrace::runtime::{GivesBack, Kind, Origin, Runtime, Runtimes, Setting};
 use memtrace::verdict::{self, Confidence, Verdict};
 use memtrace::view::balance::Balance;
+use memtrace::view::gctrace::{GcTrace, GoLine};
 use memtrace::view::{
     CallLine, FaultRun, Header, Line, MemStatsLine, ProcessEvent, ProcessLine, Rates, Status,
     Summary, Target,
@@ -322,6 +325,69 @@ pub fn processes() -> Vec<Line> {
     .collect()
 }
 
+/// What Go's collector and its scavenger say, of a process that is known and of one that is not.
+pub fn go_lines() -> Vec<Line> {
+    let scavenger = ScavengerLine {
+        work_bytes: Some(24 * K),
+        background_bytes: Some(16 * K),
+        eager_bytes: Some(8 * K),
+        released_bytes: Some(401 * M),
+        used_percent: Some(96),
+        ..ScavengerLine::default()
+    };
+    let old = ScavengerLine {
+        forced: true,
+        in_use_bytes: Some(835 * M),
+        idle_bytes: Some(188 * M),
+        system_bytes: Some(1023 * M),
+        released_bytes: Some(17 * M),
+        consumed_bytes: Some(1005 * M),
+        ..ScavengerLine::default()
+    };
+    let before_1_18 = GcLine {
+        stacks_bytes: None,
+        globals_bytes: None,
+        cpu_percent: None,
+        goal_bytes: None,
+        forced: true,
+        ..collection()
+    };
+    [
+        (Some(PID), Event::Gc(collection())),
+        (Some(PID), Event::Scavenger(scavenger)),
+        (None, Event::Gc(before_1_18)),
+        (None, Event::Scavenger(old)),
+    ]
+    .into_iter()
+    .zip(85..)
+    .map(|((pid, event), at_ms)| {
+        Line::Go(GoLine {
+            at_ns: START + at_ms * MS,
+            pid,
+            event,
+        })
+    })
+    .collect()
+}
+
+fn collection() -> GcLine {
+    GcLine {
+        cycle: 12,
+        since_start_ns: 3_210 * MS,
+        cpu_percent: Some(2),
+        clock_ns: 1_250_000,
+        cpu_ns: 3_400_000,
+        heap_before_bytes: 410 * M,
+        heap_after_bytes: 412 * M,
+        heap_live_bytes: 3 * M,
+        goal_bytes: Some(6 * M),
+        stacks_bytes: Some(M),
+        globals_bytes: Some(0),
+        procs: 8,
+        forced: false,
+    }
+}
+
 /// A process with lazily free memory that was sampled, and one of which nothing could be read.
 pub fn status(at_ms: u64) -> Vec<Status> {
     let at_ns = START + at_ms * MS;
@@ -499,6 +565,23 @@ pub fn complete() -> Summary {
             evidence: vec!["812M of 1.04G RSS (76.3%) is lazily free".to_owned()],
             doubts: Vec::new(),
             advice: vec!["watch RSS less LazyFree instead of RSS".to_owned()],
+        }),
+        gctrace: Some(GcTrace {
+            source: "/var/log/bigmap\u{1b}[2J.log".to_owned(),
+            digest: Digest {
+                cycles: 12,
+                cycles_before: 9,
+                forced: 1,
+                last: Some(collection()),
+                peak_live_bytes: Some(412 * M),
+                scavenger_lines: 3,
+                scavenged_bytes: Some(420 * M),
+                released_bytes: Some(401 * M),
+                consumed_bytes: None,
+                passed_over: 240,
+                too_long: 1,
+                steps_back: 2,
+            },
         }),
     }
 }
@@ -692,6 +775,13 @@ pub fn lossy() -> Summary {
             doubts: vec!["events were lost".to_owned()],
             advice: vec![format!("unset {HOSTILE}")],
         }),
+        gctrace: Some(GcTrace {
+            source: "stderr".to_owned(),
+            digest: Digest {
+                passed_over: 1,
+                ..Digest::default()
+            },
+        }),
     }
 }
 
@@ -733,6 +823,7 @@ pub fn nothing_given_back() -> Summary {
             doubts: Vec::new(),
             advice: vec!["trace longer".to_owned()],
         }),
+        gctrace: None,
     }
 }
 

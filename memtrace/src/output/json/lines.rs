@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::gctrace::GcTraceRow;
 use super::go::GoRow;
 use super::judged::{RuntimeRow, VerdictRow};
 use super::totals::{AdviceRow, BalanceRow, FaultsRow, MapRow, RssRow, UnmapRow};
@@ -398,6 +399,7 @@ pub(super) struct SummaryRow<'a> {
     runtime_effects: &'a [String],
     verdict: Option<VerdictRow<'a>>,
     go: Option<GoRow<'a>>,
+    gctrace: Option<GcTraceRow<'a>>,
 }
 
 impl<'a> SummaryRow<'a> {
@@ -426,6 +428,7 @@ impl<'a> SummaryRow<'a> {
             runtime_effects: &summary.effects,
             verdict: summary.verdict.as_ref().map(VerdictRow::of),
             go: summary.go.as_ref().map(GoRow::of),
+            gctrace: summary.gctrace.as_ref().map(GcTraceRow::of),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! JSON: one object a line, `type` first; docs/json.md describes every key.
 
 mod fragment;
+mod gctrace;
 mod go;
 mod judged;
 mod lines;
@@ -64,6 +65,7 @@ impl Output for JsonOutput {
             Line::Call(call) => self.write(&lines::CallRow(call)),
             Line::Faults(run) => self.write(&lines::FaultRow::of(run)),
             Line::Process(process) => self.write(&lines::ProcessRow::of(process)),
+            Line::Go(line) => self.write(&gctrace::GoRow::of(line)),
         }
     }
 

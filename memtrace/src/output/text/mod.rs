@@ -2,6 +2,7 @@
 
 mod books;
 mod errno;
+mod gctrace;
 mod palette;
 mod rows;
 mod rss;

@@ -3,12 +3,14 @@
 use anstyle::Style;
 
 use super::errno;
+use super::gctrace;
 use super::palette::{Palette, paint};
 use super::words;
 use crate::ledger::event::{Mapping, MappingKind, Op};
 use crate::output::escape::pad;
 use crate::output::exit::Exit;
 use crate::units::{Bytes, Nanos, SinceStart, counted};
+use crate::view::gctrace::GoLine;
 use crate::view::{CallLine, FaultRun, Line, ProcessEvent, ProcessLine};
 
 const MAP_TYPE: u32 = 0x0f;
@@ -33,6 +35,7 @@ pub(super) fn line(line: &Line, start_ns: u64, palette: &Palette) -> String {
         Line::Call(line) => (line.call.pid, line.call.tid, call(line, palette)),
         Line::Faults(run) => (run.pid, run.tid, faults(run, palette)),
         Line::Process(line) => return process(line, start_ns, palette),
+        Line::Go(line) => return go(line, start_ns, palette),
     };
     let addr = cells
         .addr
@@ -52,12 +55,16 @@ pub(super) fn line(line: &Line, start_ns: u64, palette: &Palette) -> String {
 
 /// Time and thread.
 fn lead(at_ns: u64, start_ns: u64, pid: u32, tid: u32, palette: &Palette) -> String {
-    let time = SinceStart(at_ns.saturating_sub(start_ns));
     let who = if pid == tid {
         pid.to_string()
     } else {
         format!("{pid}/{tid}")
     };
+    lead_of(at_ns, start_ns, &who, palette)
+}
+
+fn lead_of(at_ns: u64, start_ns: u64, who: &str, palette: &Palette) -> String {
+    let time = SinceStart(at_ns.saturating_sub(start_ns));
     format!(
         "{}  {who:<11}",
         paint(palette.faint, format_args!("{time:>10}"))
@@ -321,5 +328,14 @@ fn process(line: &ProcessLine, start_ns: u64, palette: &Palette) -> String {
     format!(
         "{}  {what:<16}  {words}",
         lead(line.at_ns, start_ns, line.pid, line.pid, palette),
+    )
+}
+
+fn go(line: &GoLine, start_ns: u64, palette: &Palette) -> String {
+    let who = line.pid.map_or("-".to_owned(), |pid| pid.to_string());
+    let (what, words) = gctrace::words(&line.event);
+    format!(
+        "{}  {what:<16}  {words}",
+        lead_of(line.at_ns, start_ns, &who, palette)
     )
 }
