@@ -9,13 +9,13 @@ use std::thread;
 
 use memtrace_tests::compare::is_percent;
 use memtrace_tests::golang::{self, GO};
-use memtrace_tests::needs;
 use memtrace_tests::needs::Need;
 use memtrace_tests::record::Record;
 use memtrace_tests::run::Run;
 use memtrace_tests::tracer::{Trace, command};
 use memtrace_tests::wait;
 use memtrace_tests::workload::{Workload, without_huge_pages};
+use memtrace_tests::{exe, needs};
 
 const MIB: u64 = 1 << 20;
 
@@ -193,9 +193,9 @@ fn memory_of_c_is_not_gos() {
 
 /// Traces a process that is no Go program, beside a server of ours.
 fn asked(server: SocketAddr) -> (Run, String) {
-    let mut sleeper = Command::new("sleep").arg("60").spawn().expect("sleep");
+    let holds = Workload::start(&exe!("lazy_holds"), &[]);
     let address = server.to_string();
-    let mut trace = Trace::attach(sleeper.id(), &["--go-pprof", &address, "--interval", "0.1"]);
+    let mut trace = Trace::attach(holds.pid, &["--go-pprof", &address, "--interval", "0.1"]);
     // It has something to say.
     trace.rules.quiet_stderr = false;
     wait::until("a message on stderr", || {
@@ -204,9 +204,7 @@ fn asked(server: SocketAddr) -> (Run, String) {
     trace.signal(libc::SIGINT);
     let stderr = trace.stderr();
     let run = trace.finish();
-    // Killing by pid is safe: it is our child and not reaped.
-    let _ = sleeper.kill();
-    let _ = sleeper.wait();
+    holds.kill();
     (run, stderr)
 }
 

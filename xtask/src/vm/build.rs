@@ -11,8 +11,19 @@ use crate::process;
 
 /// The C library that a linker takes into a program.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// They look at the checkout, not at the kernel.
-const OF_THE_CHECKOUT: [&str; 2] = ["object", "tidy"];
+/// They look at the checkout, at programs that no guest has, or at what is made of figures, whatever
+/// the kernel they come from.
+const NOT_OF_THE_KERNEL: [&str; 9] = [
+    "bench_workload",
+    "gctrace",
+    "go_books",
+    "go_runtime",
+    "jemalloc",
+    "object",
+    "runtimes",
+    "tidy",
+    "verdicts",
+];
 
 /// A program and its name.
 pub type Program = (String, PathBuf);
@@ -84,7 +95,7 @@ impl Programs {
         let is_test = message["profile"]["test"] == true;
         let kind = message["target"]["kind"][0].as_str();
         match (kind, name) {
-            (Some("test"), name) if OF_THE_CHECKOUT.contains(&name) => {}
+            (Some("test"), name) if NOT_OF_THE_KERNEL.contains(&name) => {}
             (Some("test"), _) => self.tests.push(program),
             (Some("bin"), "guest-init") if !is_test => self.init = Some(program.1),
             (Some("bin"), "memtrace" | "workload") if !is_test => self.tools.push(program),

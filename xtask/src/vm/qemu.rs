@@ -1,6 +1,8 @@
 //! Boots a kernel with an image under QEMU, and ends it when it falls silent.
 
 use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
@@ -65,7 +67,18 @@ impl Machine<'_> {
     fn start(&self) -> Result<Child> {
         let (program, package) = PROGRAM;
         let serial = |path: &Path| format!("file:{}", path.display());
-        process::tool(program, package)?
+        let mut command = process::tool(program, package)?;
+        // SAFETY: prctl is async-signal-safe, and takes integers.
+        unsafe {
+            // Nobody else would end it where we are killed.
+            command.pre_exec(
+                || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                },
+            );
+        }
+        command
             .args(["-accel", "tcg,thread=single", "-cpu", CPU, "-smp", "2"])
             .args(["-m", &format!("{}M", self.memory_mib)])
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
