@@ -47,7 +47,8 @@ impl Balance {
     pub fn of(lazy: &Lazy, rss: &RssHistory, outside: &Outside) -> Option<Self> {
         let marked = lazy.ever_bytes();
         let sampled = rss.lazyfree_bytes();
-        if marked == 0 && lazy.taken.is_none() && sampled.unwrap_or(0) == 0 {
+        let taken = lazy.taken.map_or(0, |taken| taken.dropped_bytes);
+        if marked == 0 && taken == 0 && sampled.unwrap_or(0) == 0 {
             return None;
         }
         // What smaps shows was marked by someone, seen or not.
