@@ -69,6 +69,7 @@ mod tests {
             runtimes: Runtimes::default(),
             effects: Vec::new(),
             verdict: None,
+            what_if: None,
             gctrace: None,
             balance: None,
             reclaim_unknown: None,

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use super::gctrace::GcTraceRow;
 use super::judged::{RuntimeRow, VerdictRow};
 use super::totals::{AdviceRow, BalanceRow, FaultsRow, MapRow, RssRow, UnmapRow};
+use super::what_if::WhatIfRow;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{Lost, Op};
 use crate::ledger::totals::FaultClass;
@@ -397,6 +398,7 @@ pub(super) struct SummaryRow<'a> {
     runtimes: Vec<RuntimeRow<'a>>,
     runtime_effects: &'a [String],
     verdict: Option<VerdictRow<'a>>,
+    what_if: Option<WhatIfRow>,
     gctrace: Option<GcTraceRow<'a>>,
 }
 
@@ -425,6 +427,7 @@ impl<'a> SummaryRow<'a> {
             runtimes: summary.runtimes.list.iter().map(RuntimeRow::of).collect(),
             runtime_effects: &summary.effects,
             verdict: summary.verdict.as_ref().map(VerdictRow::of),
+            what_if: summary.what_if.as_ref().map(WhatIfRow::of),
             gctrace: summary.gctrace.as_ref().map(GcTraceRow::of),
         }
     }

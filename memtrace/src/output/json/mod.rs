@@ -5,6 +5,7 @@ mod gctrace;
 mod judged;
 mod lines;
 mod totals;
+mod what_if;
 
 use std::io::{self, BufWriter, Write};
 

@@ -3,7 +3,7 @@
 use super::palette::{Palette, paint};
 use super::table::Table;
 use super::words::{self, listed};
-use super::{gctrace, rss, verdict};
+use super::{gctrace, rss, verdict, what_if};
 use crate::ledger::advice::{Advice, GiveBack};
 use crate::ledger::event::Lost;
 use crate::ledger::totals::{Basis, FaultClass, FaultTotals, MapTotals, ReleaseTotals, Totals};
@@ -36,6 +36,7 @@ pub(super) fn summary(summary: &Summary, palette: &Palette) -> String {
     lines.extend(faults(&summary.totals.faults));
     lines.extend(mapped(&summary.totals));
     lines.extend(rss::lines(summary));
+    lines.extend(what_if::lines(summary));
     lines.extend(gctrace::lines(summary));
     lines.extend(remarks(&summary.totals));
     lines.extend(not_exact(summary.exact, &summary.lost, palette));
