@@ -18,6 +18,11 @@ pub struct Lazy {
     /// not seen to go is not marked anew. An upper bound: the kernel skips pages that are locked,
     /// shared, or not on its lists yet (mm/madvise.c:madvise_free_pte_range).
     pub marked_bytes: u64,
+    /// The part of it that may never have been there: populated before the trace, if at all.
+    pub perhaps_bytes: u64,
+    /// Given to MADV_FREE while marked. What had been written again by then, without a fault, is marked
+    /// once more, and else nothing changes: an upper bound of what was reused before it.
+    pub marked_again_bytes: u64,
     /// Ended while marked: dropped by DONTNEED and the like, unmapped, or gone by exec or exit.
     /// An upper bound of what was lazily free at that time.
     pub dropped_bytes: u64,
@@ -46,6 +51,8 @@ impl Lazy {
             &mut self.marked_bytes,
             found.populated + found.perhaps - again,
         );
+        add(&mut self.perhaps_bytes, found.perhaps - again);
+        add(&mut self.marked_again_bytes, found.lazy + again);
         if found.most() > 0 {
             self.since_ns.get_or_insert(enter_ns);
             self.last_marked_ns = self.last_marked_ns.max(Some(exit_ns));

@@ -399,6 +399,9 @@ pub struct RssHistory {
     pub trend: Trend,
     /// How it went without what was lazily free.
     pub effective_trend: Trend,
+    /// How much of it was lazily free, by the looks, and the most of it.
+    pub lazy_trend: Trend,
+    pub lazy_peak_bytes: Option<u64>,
     /// The virtual size, with the last RSS.
     pub virtual_bytes: Option<u64>,
     /// The first and the last look at smaps_rollup.

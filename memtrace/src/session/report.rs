@@ -18,6 +18,7 @@ use crate::units::{Count, counted};
 use crate::verdict::{self, Facts, Verdict};
 use crate::view::Summary;
 use crate::view::balance::{Balance, Outside};
+use crate::view::what_if::{Figures, WhatIf};
 
 /// What the kernel side could not deliver, as the ledger and the outputs take it.
 pub fn lost(at_ns: u64, counts: &Counts) -> Lost {
@@ -192,20 +193,35 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
                 effects: Vec::new(),
                 verdict: None,
                 go: go(mm, around),
+                what_if: None,
                 gctrace: None,
             }
         })
         .collect();
+    // Measured only where there is something to reckon with.
+    let gives_back = |one: &Summary| {
+        let advice = &one.totals.advice;
+        one.balance.is_some() || advice.contains_key(&Advice::DONTNEED)
+    };
     let refaulted = |one: &Summary| one.totals.faults.refaults().faults > 0;
-    let fault_ns = summaries
+    let fault = summaries
         .iter()
-        .any(refaulted)
-        .then(calibrate::fault_ns)
+        .any(|one| refaulted(one) || gives_back(one))
+        .then(calibrate::fault_cost)
         .flatten();
     for (summary, mm) in summaries.iter_mut().zip(ledger.mms()) {
         summary.effects = verdict::effects(&summary.runtimes.list, &summary.totals);
         let lost_faults = summary.lost.faults + check.counts.missed;
+        let fault_ns = fault.map(|fault| fault.mean_ns);
         summary.verdict = Some(judge(summary, mm, lost_faults, fault_ns));
+        summary.what_if = WhatIf::of(&Figures {
+            totals: &summary.totals,
+            lazy: &mm.lazy(),
+            balance: summary.balance.as_ref(),
+            rss: &summary.rss,
+            end_ns: summary.start_ns + summary.duration_ns,
+            fault,
+        });
     }
     summaries
 }

@@ -6,6 +6,7 @@ pub mod gctrace;
 pub mod runs;
 pub mod status;
 pub mod summary;
+pub mod what_if;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::runtime::Runtimes;
 use crate::verdict::Verdict;
 use balance::Balance;
 use gctrace::{GcTrace, GoLine};
+use what_if::WhatIf;
 
 use crate::golang;
 use crate::ledger::event::{Access, Call, Lost, Mapping, Op};
@@ -213,6 +215,8 @@ pub struct Summary {
     pub verdict: Option<Verdict>,
     /// What it said itself, by `--go-pprof`. None where nobody asked.
     pub go: Option<golang::Report>,
+    /// What the other advice would have come to; None where there is nothing to switch.
+    pub what_if: Option<WhatIf>,
     /// What Go's runtime told of it; None where nobody listened, or to another process.
     pub gctrace: Option<GcTrace>,
 }

@@ -70,6 +70,7 @@ mod tests {
             effects: Vec::new(),
             verdict: None,
             go: None,
+            what_if: None,
             gctrace: None,
             balance: None,
             reclaim_unknown: None,

@@ -19,6 +19,7 @@ use memtrace::runtime::{GivesBack, Kind, Origin, Runtime, Runtimes, Setting};
 use memtrace::verdict::{self, Confidence, Verdict};
 use memtrace::view::balance::Balance;
 use memtrace::view::gctrace::{GcTrace, GoLine};
+use memtrace::view::what_if::{FaultCost, Range, ToDontneed, ToFree, WhatIf};
 use memtrace::view::{
     CallLine, FaultRun, Header, Line, MemStatsLine, ProcessEvent, ProcessLine, Rates, Status,
     Summary, Target,
@@ -566,6 +567,26 @@ pub fn complete() -> Summary {
             doubts: Vec::new(),
             advice: vec!["watch RSS less LazyFree instead of RSS".to_owned()],
         }),
+        what_if: Some(WhatIf {
+            to_dontneed: Some(ToDontneed {
+                rss_less_bytes: Some(range(812 * M, Some(812 * M + 248 * K))),
+                rss_less_mean_bytes: Some(700 * M),
+                rss_less_peak_bytes: Some(830 * M),
+                more_faults: range(20_418, Some(28_672)),
+                more_cpu_ns: Some(range(18_376_200, Some(34_406_400))),
+            }),
+            to_free: Some(ToFree {
+                rss_more_bytes: range(0, None),
+                fewer_faults: range(0, Some(4_984)),
+                less_cpu_ns: Some(range(0, Some(5_980_800))),
+            }),
+            fault: Some(FaultCost {
+                mean_ns: 1_000,
+                least_ns: 900,
+                most_ns: 1_200,
+            }),
+            larger_folios: true,
+        }),
         gctrace: Some(GcTrace {
             source: "/var/log/bigmap\u{1b}[2J.log".to_owned(),
             digest: Digest {
@@ -663,6 +684,10 @@ fn books() -> Report {
         no_table: None,
         sentences: vec!["HeapReleased is 850M, and 812M of it still counts in RSS".to_owned()],
     }
+}
+
+fn range(least: u64, most: Option<u64>) -> Range {
+    Range { least, most }
 }
 
 fn rollup(at_ms: u64, rss_bytes: u64, lazyfree_bytes: u64) -> Rollup {
@@ -775,6 +800,18 @@ pub fn lossy() -> Summary {
             doubts: vec!["events were lost".to_owned()],
             advice: vec![format!("unset {HOSTILE}")],
         }),
+        what_if: Some(WhatIf {
+            to_dontneed: Some(ToDontneed {
+                rss_less_bytes: None,
+                rss_less_mean_bytes: None,
+                rss_less_peak_bytes: None,
+                more_faults: range(0, None),
+                more_cpu_ns: None,
+            }),
+            to_free: None,
+            fault: None,
+            larger_folios: false,
+        }),
         gctrace: Some(GcTrace {
             source: "stderr".to_owned(),
             digest: Digest {
@@ -823,6 +860,7 @@ pub fn nothing_given_back() -> Summary {
             doubts: Vec::new(),
             advice: vec!["trace longer".to_owned()],
         }),
+        what_if: None,
         gctrace: None,
     }
 }

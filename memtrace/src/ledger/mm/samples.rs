@@ -28,6 +28,8 @@ impl Mm {
             rss.last_rollup = Some(rollup);
             let effective = rollup.rss_bytes.saturating_sub(rollup.lazyfree_bytes);
             rss.effective_trend.push(sample.at_ns, effective);
+            rss.lazy_trend.push(sample.at_ns, rollup.lazyfree_bytes);
+            rss.lazy_peak_bytes = rss.lazy_peak_bytes.max(Some(rollup.lazyfree_bytes));
             rss.rollups += 1;
         }
         if sample.cgroup.is_some() {

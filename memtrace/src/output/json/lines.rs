@@ -7,6 +7,7 @@ use super::gctrace::GcTraceRow;
 use super::go::GoRow;
 use super::judged::{RuntimeRow, VerdictRow};
 use super::totals::{AdviceRow, BalanceRow, FaultsRow, MapRow, RssRow, UnmapRow};
+use super::what_if::WhatIfRow;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{Lost, Op};
 use crate::ledger::totals::FaultClass;
@@ -399,6 +400,7 @@ pub(super) struct SummaryRow<'a> {
     runtime_effects: &'a [String],
     verdict: Option<VerdictRow<'a>>,
     go: Option<GoRow<'a>>,
+    what_if: Option<WhatIfRow>,
     gctrace: Option<GcTraceRow<'a>>,
 }
 
@@ -428,6 +430,7 @@ impl<'a> SummaryRow<'a> {
             runtime_effects: &summary.effects,
             verdict: summary.verdict.as_ref().map(VerdictRow::of),
             go: summary.go.as_ref().map(GoRow::of),
+            what_if: summary.what_if.as_ref().map(WhatIfRow::of),
             gctrace: summary.gctrace.as_ref().map(GcTraceRow::of),
         }
     }

@@ -6,6 +6,7 @@ mod go;
 mod judged;
 mod lines;
 mod totals;
+mod what_if;
 
 use std::io::{self, BufWriter, Write};
 

@@ -12,6 +12,7 @@ mod summary;
 mod table;
 mod throttle;
 mod verdict;
+mod what_if;
 mod words;
 
 use std::io::{self, BufWriter, Write};

@@ -3,7 +3,7 @@
 use super::palette::{Palette, paint};
 use super::table::Table;
 use super::words::{self, listed};
-use super::{books, gctrace, rss, verdict};
+use super::{books, gctrace, rss, verdict, what_if};
 use crate::ledger::advice::{Advice, GiveBack};
 use crate::ledger::event::Lost;
 use crate::ledger::totals::{Basis, FaultClass, FaultTotals, MapTotals, ReleaseTotals, Totals};
@@ -37,6 +37,7 @@ pub(super) fn summary(summary: &Summary, palette: &Palette) -> String {
     lines.extend(mapped(&summary.totals));
     lines.extend(rss::lines(summary));
     lines.extend(books::lines(summary.go.as_ref()));
+    lines.extend(what_if::lines(summary));
     lines.extend(gctrace::lines(summary));
     lines.extend(remarks(&summary.totals));
     lines.extend(not_exact(summary.exact, &summary.lost, palette));

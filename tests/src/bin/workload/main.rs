@@ -52,6 +52,7 @@ mod reclaim_ranges;
 mod remove_shared;
 mod stack_growth;
 mod swaps;
+mod switches;
 mod threads_churn;
 mod threads_disjoint;
 mod threads_overlap;
@@ -114,6 +115,7 @@ fn main() {
         "remove_shared" => remove_shared::main(),
         "stack_growth" => stack_growth::main(),
         "swaps" => swaps::main(),
+        "switches" => switches::main(),
         "threads_churn" => threads_churn::main(),
         "threads_disjoint" => threads_disjoint::main(),
         "threads_overlap" => threads_overlap::main(),
