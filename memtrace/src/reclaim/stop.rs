@@ -1,5 +1,6 @@
 //! Ctrl-C while the kernel works: the first one ends with the report of what was done, the second at once.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
@@ -27,6 +28,14 @@ pub(super) fn listen() -> anyhow::Result<()> {
         unsafe { signal_hook_registry::register(number, note) }.context("cannot handle signals")?;
     }
     Ok(())
+}
+
+/// As those who watch progress answer.
+pub(super) fn flow() -> ControlFlow<()> {
+    match asked() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 pub(super) fn asked() -> bool {
