@@ -17,7 +17,7 @@ mod write;
 use std::io::{self, Write};
 
 use crate::clock;
-use crate::config::{Format, Reclaim};
+use crate::config::{Format, Method, Reclaim};
 use crate::proc::resolve::{self, Process};
 pub use balloon::be_worker as be_balloon;
 use error::ReclaimError;
@@ -35,6 +35,9 @@ pub fn run(config: &Reclaim) -> anyhow::Result<u8> {
     // Opened first, so that a name that cannot be written is told before anything is taken.
     let sink = config.report.sink.open()?;
     stop::listen()?;
+    if matches!(config.method, Method::Balloon { .. }) {
+        stop::listen_to_suspension()?;
+    }
     match config.watch {
         Some(time) => watch::run(config, time, sink),
         None => {

@@ -14,7 +14,19 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// Those of sigaction(2).
 pub(super) fn listen() -> anyhow::Result<()> {
-    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    listen_to(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])
+}
+
+/// Ctrl-Z as well: who holds memory must not be suspended with it.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub(super) fn listen_to_suspension() -> anyhow::Result<()> {
+    listen_to(&[libc::SIGTSTP])
+}
+
+fn listen_to(numbers: &[i32]) -> anyhow::Result<()> {
+    for &number in numbers {
         if is_ignored(number) {
             continue;
         }

@@ -53,7 +53,7 @@ pub(super) fn run(
     let (round, watched) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(watch::run(&pids, time, job))
+        .block_on(watch::run(&pids, |round| worth_while(round, time), job))
         .context("--watch wants to trace, and cannot, so that nothing was taken")?;
     let round: Round = round?;
     if round.unheard {
@@ -82,6 +82,15 @@ pub(super) fn run(
         }
     }
     Ok(round.status)
+}
+
+/// Where nothing was taken, nothing can come back.
+fn worth_while(round: &anyhow::Result<Round>, time: Duration) -> Duration {
+    let took = |round: &Round| round.took.iter().any(|took| took.bytes != Some(0));
+    match round {
+        Ok(round) if took(round) && !round.unheard => time,
+        _ => Duration::ZERO,
+    }
 }
 
 /// What is shown of one process.

@@ -101,6 +101,30 @@ fn nothing_taken_is_said_and_an_end_of_the_process_is_a_note() {
 }
 
 #[test]
+fn watching_goes_on_only_where_something_was_taken() {
+    let time = Duration::from_secs(5);
+    let after = |bytes: &[Option<u64>]| {
+        let took = bytes.iter().map(|&bytes| Took {
+            pid: 1,
+            comm: String::new(),
+            bytes,
+        });
+        let round = Round {
+            took: took.collect(),
+            ..Round::default()
+        };
+        worth_while(&Ok(round), time)
+    };
+    assert_eq!(after(&[Some(0), Some(4096)]), time);
+    assert_eq!(after(&[None]), time);
+    for nothing in [&[][..], &[Some(0)]] {
+        assert_eq!(after(nothing), Duration::ZERO);
+    }
+    let failed = Err(anyhow::anyhow!("no room"));
+    assert_eq!(worth_while(&failed, time), Duration::ZERO);
+}
+
+#[test]
 fn the_documented_example_is_what_is_written() {
     let watched = watched(3072, 12 * M);
     let line = line(&view(&watched, Some(384 * M)));

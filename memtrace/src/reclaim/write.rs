@@ -90,15 +90,22 @@ fn planned(plan: &Plan, before: &Rollup, out: &mut dyn Write) -> io::Result<()> 
                 shown(&plan.dir)
             )
         }
-        Plan::Balloon(plan) => writeln!(
-            out,
-            "By a balloon of up to {} (MemAvailable {}, of which {} stays without what is lazily free; --max {}): page \
-             cache goes first.",
-            Bytes(plan.reach_bytes(before.lazyfree_bytes)),
-            Bytes(plan.room.available_bytes),
-            Bytes(plan.room.floor_bytes),
-            Bytes(plan.max_bytes)
-        ),
+        Plan::Balloon(plan) => {
+            let own = plan
+                .binding_limit(before.lazyfree_bytes)
+                .map_or(String::new(), |limit| {
+                    format!(", the limit of memtrace's own cgroup {}", Bytes(limit))
+                });
+            writeln!(
+                out,
+                "By a balloon of up to {} (--max {}, MemAvailable {}{own}): page cache goes first. Beside what is lazily \
+                 free, {} stays available.",
+                Bytes(plan.reach_bytes(before.lazyfree_bytes)),
+                Bytes(plan.max_bytes),
+                Bytes(plan.room.available_bytes),
+                Bytes(plan.room.floor_bytes),
+            )
+        }
     }
 }
 

@@ -370,7 +370,9 @@ fn a_dry_run_tells_how_the_method_would_go_about_it() {
     );
     let balloon = dry(Plan::Balloon(balloon_plan()));
     assert!(
-        balloon.contains("By a balloon of up to 1.51G (MemAvailable 1.76G, of which 256M stays"),
+        balloon.contains(
+            "By a balloon of up to 1.51G (--max 2.00G, MemAvailable 1.76G): page cache goes first."
+        ),
         "{balloon}"
     );
     assert!(!balloon.contains("note:"), "{balloon}");

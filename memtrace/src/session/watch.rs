@@ -46,13 +46,14 @@ pub struct Watched {
     pub notes: Vec<String>,
 }
 
-/// Attaches to processes, does what is to be done, and watches them so long after that.
+/// Attaches to processes, does what is to be done, and watches them as long after that as is worth
+/// while with what came of it.
 ///
 /// # Errors
 /// When they cannot be traced: then nothing was done.
 pub async fn run<T: Send + 'static>(
     pids: &[u32],
-    time: Duration,
+    time: impl FnOnce(&T) -> Duration,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<(T, Vec<Watched>)> {
     let mut signals = Signals::new(false)?;
@@ -80,8 +81,10 @@ pub async fn run<T: Send + 'static>(
         .context("cannot start a thread")?;
     let mut told = None;
     let time_is_up = async {
-        told = Some((&mut answer).await);
-        tokio::time::sleep(time).await;
+        let told = told.insert((&mut answer).await);
+        if let Ok(result) = told {
+            tokio::time::sleep(time(result)).await;
+        }
     };
     let ending = follow(
         &config,

@@ -10,9 +10,13 @@ const NO_PRESSURE: &str = "pressure is not known here (/proc/pressure/memory; ps
 impl Plan {
     /// For stderr, before the first page.
     pub(in crate::reclaim) fn warnings(&self, lazyfree_bytes: u64) -> Vec<String> {
+        let whom = match self.binding_limit(lazyfree_bytes) {
+            Some(limit) => format!("memtrace's own cgroup (limit {})", Bytes(limit)),
+            None => "the machine".to_owned(),
+        };
         let mut warnings = vec![format!(
-            "warning: a balloon of up to {} makes the machine short of memory: page cache goes first, then what is \
-             lazily free in any process; Ctrl-C lets it go",
+            "warning: a balloon of up to {} makes {whom} short of memory: page cache goes first, then what is lazily \
+             free in any process; Ctrl-C lets it go",
             Bytes(self.reach_bytes(lazyfree_bytes))
         )];
         if !self.pressure_known {
@@ -38,6 +42,12 @@ impl Plan {
             notes.push(format!("{NO_PRESSURE}: only the floor stops it"));
         }
         notes
+    }
+
+    /// The limit of memtrace's own cgroup, where that is what bounds it.
+    pub(in crate::reclaim) fn binding_limit(&self, lazyfree_bytes: u64) -> Option<u64> {
+        let group = self.room.group?;
+        (group.left_bytes() == self.reach_bytes(lazyfree_bytes)).then_some(group.limit_bytes)
     }
 
     /// Where it cannot even fill what is free, the kernel has no reason to take anything.
@@ -121,7 +131,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::super::Blown;
-    use super::super::live::Room;
+    use super::super::live::{GroupRoom, Room};
     use super::*;
 
     const M: u64 = 1 << 20;
@@ -150,6 +160,17 @@ mod tests {
             "{warnings:?}"
         );
         assert!(warnings[0].contains("page cache goes first"));
+        let mut limited = plan(4000 * M);
+        limited.room.group = Some(GroupRoom {
+            limit_bytes: 64 * M,
+            free_bytes: 0,
+            room_bytes: 33 * M,
+        });
+        let own = &limited.warnings(0)[0];
+        assert!(
+            own.contains("up to 32.0M makes memtrace's own cgroup (limit 64.0M) short"),
+            "{own}"
+        );
         let blind = Plan {
             pressure_known: false,
             ..plan(M)

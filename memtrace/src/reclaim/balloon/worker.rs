@@ -52,7 +52,12 @@ fn be_the_first_to_go(parent: u32) -> anyhow::Result<()> {
         bail!("its parent is not the memtrace that it is for");
     }
     fs::write("/proc/self/oom_score_adj", "1000")
-        .context("it cannot be made the first to be killed (/proc/self/oom_score_adj)")
+        .context("it cannot be made the first to be killed (/proc/self/oom_score_adj)")?;
+    // Afterwards, since that file may then be root's: a signal must not write all that it holds to
+    // a core file.
+    // SAFETY: prctl takes integers here.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    Ok(())
 }
 
 /// Maps so much, and touches every page. It is freed by the end of this process alone.
