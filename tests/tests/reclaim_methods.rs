@@ -302,8 +302,9 @@ fn a_cgroup_gives_what_is_lazily_free_and_nothing_goes_to_swap() {
     let Some(group) = reclaimable("alone") else {
         return;
     };
-    let mut workload = Workload::start(&exe!("reclaim_pattern"), &[]);
-    group.take(workload.pid);
+    // What it touches before it says that it is ready is to be charged there too.
+    let mut program = exe!("reclaim_pattern").command();
+    let mut workload = Workload::start_command(group.holds(&mut program));
     let told = workload.go();
     let pid = workload.pid.to_string();
     let dry = line(&["--dry-run", "--method=cgroup", "-p", &pid]);
@@ -366,7 +367,7 @@ fn others_in_the_cgroup_are_named_and_must_be_accepted() {
     let done = line(&["--method=cgroup", "--whole-cgroup", "-p", &pid]);
     assert_near(done.count("taken_bytes"), LAZY, "taken");
     done.expect(&[("cgroup.other_processes", 1), ("swap_grown_bytes", 0)]);
-    other.end();
+    other.kill();
     workload.end();
 }
 
