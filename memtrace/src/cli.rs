@@ -19,7 +19,7 @@ memtrace [OPTIONS] -p PID[,PID...] [-f]
        memtrace [OPTIONS] [--user NAME] -- CMD [ARGS...]
        memtrace [OPTIONS] demo
        memtrace doctor
-       memtrace reclaim -p PID[,PID...] [--dry-run]";
+       memtrace reclaim -p PID[,PID...] [--method METHOD] [--dry-run]";
 
 const ABOUT: &str = "\
 Shows what a process gives back to the kernel, what it takes again, and what its RSS really is
@@ -71,21 +71,35 @@ Have the kernel take what a process has freed lazily (MADV_FREE), now and withou
 It asks for the private anonymous mappings that hold lazily freed memory, by process_madvise with
 MADV_PAGEOUT, and shows RSS and LazyFree before and after. No content is lost that the program
 still counts on. Memory that it uses again costs a page fault for each page.
+Two other methods put the process under real memory pressure, as a proof.
 Exit status: 0 also where nothing was lazily free; 1 if a process had to be left as it is.
 
 Usage: memtrace reclaim [OPTIONS] -p PID[,PID...]
 
 Options:
   -p, --pid <PID[,PID...]>  Processes, by pid, separated by commas or blanks; may be given again
-      --dry-run          Show the mappings and what would be taken, and touch nothing
-      --allow-swap       Go on where there is swap, though memory in use may be swapped out with the rest
+      --method <METHOD>  How the kernel is made to take it [default: pageout]
+                           pageout  asks for the process's own pages, and for no others
+                           cgroup   memory.reclaim of its cgroup (version 2, Linux 5.19 or newer) with
+                                    swappiness=0: the cgroup's page cache goes too, and goes first
+                           balloon  fills the machine's memory step by step until what is lazily free is
+                                    gone: page cache goes first. It stops at a floor of 5% of all memory
+                                    (256M at least), when tasks stall for memory, and at --max
+      --whole-cgroup     With cgroup: go on though other processes are in it too
+      --max <BYTES>      With balloon, which wants it: the most that it may hold, such as 4G
+      --watch <SECS>     Trace the process so long afterwards, and tell how much of what was taken it
+                         faults in again and what that costs; Ctrl-C ends it earlier. It needs what
+                         tracing needs (see `memtrace doctor`)
+      --dry-run          Show the mappings and what would be done, and touch nothing
+      --allow-swap       Go on where memory in use may be swapped out with the rest
       --format <FORMAT>  Text for people, or one JSON object a process [default: text] [values: text, json]
   -o, --output <FILE>    Write to this file instead of to stdout
       --color <WHEN>     Colours: auto, always, never [default: auto]
   -v, --verbose          List all mappings of a dry run, and show progress where stderr is no terminal
   -h, --help             Print help
 
-It needs CAP_SYS_NICE, and CAP_SYS_PTRACE for other users' processes; no BPF. Linux 5.10 or newer.
+pageout needs CAP_SYS_NICE, all of them CAP_SYS_PTRACE for other users' processes; no BPF without
+--watch. Linux 5.10 or newer.
 ";
 
 /// What was typed.
@@ -128,6 +142,12 @@ pub enum Sub {
     /// The program that `demo` traces
     #[command(hide = true)]
     DemoWorkload,
+    /// The memory that `reclaim --method balloon` holds
+    #[command(hide = true)]
+    BalloonWorker {
+        /// Whose balloon it is
+        parent: u32,
+    },
 }
 
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -140,6 +160,22 @@ pub struct ReclaimArgs {
         allow_negative_numbers = true
     )]
     pub pids: Vec<Pids>,
+
+    /// How the kernel is made to take it
+    #[arg(long, value_enum, default_value_t)]
+    pub method: ReclaimMethod,
+
+    /// Go on though other processes are in the cgroup
+    #[arg(long)]
+    pub whole_cgroup: bool,
+
+    /// The most that the balloon may hold
+    #[arg(long, value_name = "BYTES")]
+    pub max: Option<Bytes>,
+
+    /// Trace so long afterwards what comes back
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true, value_parser = seconds)]
+    pub watch: Option<Duration>,
 
     /// Show what would be taken, and touch nothing
     #[arg(long)]
@@ -282,6 +318,14 @@ pub enum Color {
     Auto,
     Always,
     Never,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReclaimMethod {
+    #[default]
+    Pageout,
+    Cgroup,
+    Balloon,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

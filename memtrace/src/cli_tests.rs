@@ -224,10 +224,66 @@ fn reclaim_needs_a_pid_and_traces_nothing() {
     refusal(&["-p1", "--dry-run"]);
     let help = action(&["reclaim", "--help"], &PLAIN).unwrap_err();
     assert_eq!(help.exit_code(), 0);
-    for word in ["--dry-run", "--allow-swap", "CAP_SYS_NICE", "--verbose"] {
+    for word in [
+        "--dry-run",
+        "--allow-swap",
+        "CAP_SYS_NICE",
+        "--verbose",
+        "--method",
+        "--whole-cgroup",
+        "--max",
+        "--watch",
+    ] {
         assert!(help.to_string().contains(word), "{word}");
     }
     assert!(help.to_string().lines().all(|line| line.len() <= 110));
+}
+
+#[test]
+fn reclaim_has_three_methods_and_each_option_belongs_to_one() {
+    use crate::config::Method;
+    let of = |more: &[&str]| {
+        let config = reclaim_in(&[&["reclaim", "-p1"], more].concat(), &PLAIN);
+        (config.method, config.watch)
+    };
+    assert_eq!(of(&[]), (Method::Pageout, None));
+    assert_eq!(of(&["--method", "pageout"]).0, Method::Pageout);
+    assert_eq!(
+        of(&["--method", "cgroup"]).0,
+        Method::Cgroup { whole: false }
+    );
+    assert_eq!(
+        of(&["--method", "cgroup", "--whole-cgroup", "--watch", "1.5"]),
+        (
+            Method::Cgroup { whole: true },
+            Some(Duration::from_millis(1500))
+        )
+    );
+    assert_eq!(
+        of(&["--method=balloon", "--max", "4G"]).0,
+        Method::Balloon { max_bytes: 4 << 30 }
+    );
+    for (args, said) in [
+        (&["--whole-cgroup"][..], "with --method cgroup only"),
+        (
+            &["--method=balloon", "--max=1M", "--whole-cgroup"],
+            "with --method cgroup only",
+        ),
+        (&["--max", "1G"], "with --method balloon only"),
+        (
+            &["--method=cgroup", "--max=1G"],
+            "with --method balloon only",
+        ),
+        (&["--method=balloon"], "needs --max BYTES"),
+        (&["--method=balloon", "--max=0"], "more than 0"),
+        (&["--dry-run", "--watch", "3"], "nothing to watch"),
+        (&["--watch", "0"], "0.001 seconds"),
+        (&["--method", "magic"], "pageout"),
+    ] {
+        let refusal = refusal(&[&["reclaim", "-p1"], args].concat());
+        assert!(refusal.contains(said), "{args:?}: {refusal}");
+    }
+    refusal(&["-p1", "--method=cgroup"]);
 }
 
 #[test]
@@ -432,7 +488,7 @@ fn help_shows_the_examples_and_every_option() {
         ] {
             assert!(text.contains(word), "{flag}: {word}");
         }
-        assert!(!text.contains("demo-workload"));
+        assert!(!text.contains("demo-workload") && !text.contains("balloon-worker"));
         assert!(text.lines().all(|line| line.len() <= 110), "{text}");
     }
 }

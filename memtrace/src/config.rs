@@ -29,6 +29,8 @@ pub enum Action {
     Reclaim(Reclaim),
     /// Be the program that `demo` traces.
     DemoWorkload,
+    /// Hold memory for the memtrace with this pid.
+    BalloonWorker(u32),
 }
 
 /// Whom to trace.
@@ -95,6 +97,9 @@ pub enum GcSource {
 pub struct Reclaim {
     /// At least one, each once, in the order given.
     pub pids: Vec<u32>,
+    pub method: Method,
+    /// Trace so long afterwards what comes back.
+    pub watch: Option<Duration>,
     /// Touch nothing.
     pub dry_run: bool,
     /// Go on though memory in use may be swapped out with the rest.
@@ -103,6 +108,27 @@ pub struct Reclaim {
     pub list_all: bool,
     pub progress: ProgressStyle,
     pub report: Report,
+}
+
+/// How the kernel is made to take what is lazily free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// process_madvise with MADV_PAGEOUT.
+    Pageout,
+    /// memory.reclaim of the cgroup; `whole`: though other processes are in it.
+    Cgroup { whole: bool },
+    /// Memory of our own until it is gone, at most so much.
+    Balloon { max_bytes: u64 },
+}
+
+impl Method {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pageout => "pageout",
+            Self::Cgroup { .. } => "cgroup",
+            Self::Balloon { .. } => "balloon",
+        }
+    }
 }
 
 /// Where the output goes, and how it looks.
@@ -169,6 +195,11 @@ pub enum UsageError {
     TargetOfSubcommand(&'static str),
     /// -f, --user or a command beside `reclaim`.
     TracingOnly,
+    /// An option of `reclaim`, and the method that it belongs to.
+    OptionOfMethod(&'static str, &'static str),
+    BalloonWithoutMax,
+    BalloonEmpty,
+    WatchOfDryRun,
     UserWithoutCommand,
     JsonOverCommand,
     /// --go-pprof beside several processes.
@@ -200,6 +231,16 @@ impl fmt::Display for UsageError {
             }
             Self::TracingOnly => {
                 f.write_str("`memtrace reclaim` takes -p PID, but no -f, --user or command")
+            }
+            Self::OptionOfMethod(option, method) => {
+                write!(f, "{option} means something with --method {method} only")
+            }
+            Self::BalloonWithoutMax => f.write_str(
+                "--method balloon needs --max BYTES: the most of the machine's memory that it may hold",
+            ),
+            Self::BalloonEmpty => f.write_str("--max must be more than 0"),
+            Self::WatchOfDryRun => {
+                f.write_str("--dry-run takes nothing, so that --watch has nothing to watch")
             }
             Self::UserWithoutCommand => {
                 f.write_str("--user says whom a command behind -- runs as, and there is none")
@@ -254,6 +295,10 @@ impl Action {
             Some(Sub::DemoWorkload) => {
                 no_target(&cli, "demo-workload")?;
                 return Ok(Self::DemoWorkload);
+            }
+            Some(Sub::BalloonWorker { parent }) => {
+                no_target(&cli, "balloon-worker")?;
+                return Ok(Self::BalloonWorker(*parent));
             }
         };
         let launched = matches!(target, Target::Launch { .. });
@@ -376,6 +421,9 @@ fn reclaim(
     if pids.is_empty() {
         return Err(UsageError::NothingToReclaim);
     }
+    if args.dry_run && args.watch.is_some() {
+        return Err(UsageError::WatchOfDryRun);
+    }
     let shown = &cli.common.shown;
     let progress = match (surroundings.stderr_is_terminal, shown.verbose) {
         (true, _) => ProgressStyle::InPlace,
@@ -384,12 +432,33 @@ fn reclaim(
     };
     Ok(Action::Reclaim(Reclaim {
         pids,
+        method: method(args)?,
+        watch: args.watch,
         dry_run: args.dry_run,
         allow_swap: args.allow_swap,
         list_all: shown.verbose > 0 || shown.all_lines,
         progress,
         report: report(shown, false, surroundings),
     }))
+}
+
+fn method(args: &cli::ReclaimArgs) -> Result<Method, UsageError> {
+    let typed = args.method;
+    if args.whole_cgroup && typed != cli::ReclaimMethod::Cgroup {
+        return Err(UsageError::OptionOfMethod("--whole-cgroup", "cgroup"));
+    }
+    if args.max.is_some() && typed != cli::ReclaimMethod::Balloon {
+        return Err(UsageError::OptionOfMethod("--max", "balloon"));
+    }
+    Ok(match (typed, args.max) {
+        (cli::ReclaimMethod::Pageout, _) => Method::Pageout,
+        (cli::ReclaimMethod::Cgroup, _) => Method::Cgroup {
+            whole: args.whole_cgroup,
+        },
+        (cli::ReclaimMethod::Balloon, None) => return Err(UsageError::BalloonWithoutMax),
+        (cli::ReclaimMethod::Balloon, Some(Bytes(0))) => return Err(UsageError::BalloonEmpty),
+        (cli::ReclaimMethod::Balloon, Some(max)) => Method::Balloon { max_bytes: max.0 },
+    })
 }
 
 fn each_once<'a>(lists: impl Iterator<Item = &'a cli::Pids>) -> Vec<u32> {

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Action::Trace(config) => trace(&config),
         Action::Doctor(report) => doctor::run(&report, attach::try_all),
         Action::Reclaim(config) => reclaim::run(&config),
+        Action::BalloonWorker(parent) => reclaim::be_balloon(parent).map(|()| 0),
         Action::DemoWorkload => demo::run().map(|()| 0).map_err(Into::into),
     };
     match result {

@@ -1,7 +1,11 @@
 //! A memory cgroup of a test's own, of either version, which goes with its guard.
 
+use std::ffi::CString;
 use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::wait;
 
@@ -27,6 +31,41 @@ impl MemoryCgroup {
     /// Moves a process in: what it touches from then on is charged here.
     pub fn take(&self, pid: u32) {
         write(&self.dir.join("cgroup.procs"), &pid.to_string());
+    }
+
+    /// Has a program be in it from its first instruction.
+    pub fn holds<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let procs = self.dir.join("cgroup.procs").into_os_string();
+        let procs = CString::new(procs.into_encoded_bytes()).expect("no NUL");
+        // SAFETY: all three calls are async-signal-safe, and the path outlives them.
+        unsafe {
+            command.pre_exec(move || {
+                let file = libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                // 0 is the writer itself.
+                if file < 0 || libc::write(file, c"0".as_ptr().cast(), 1) != 1 {
+                    return Err(io::Error::last_os_error());
+                }
+                libc::close(file);
+                Ok(())
+            })
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// 1 or 2.
+    pub fn version(&self) -> u8 {
+        self.version
+    }
+
+    /// What is charged to it.
+    pub fn usage(&self) -> u64 {
+        let file = self.file("memory.usage_in_bytes", "memory.current");
+        let text = fs::read_to_string(&file);
+        let text = text.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        text.trim().parse().expect("it is a number")
     }
 
     /// Sets the limit, which has the kernel reclaim down to it.

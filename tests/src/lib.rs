@@ -14,6 +14,7 @@ pub mod golang;
 pub mod needs;
 pub mod processes;
 pub mod programs;
+pub mod reclaim;
 pub mod record;
 pub mod run;
 pub mod scenario;

@@ -9,6 +9,7 @@ use std::ptr;
 
 use memtrace_tests::area::page_bytes;
 use memtrace_tests::needs::{Need, not_run};
+use memtrace_tests::reclaim::{assert_near, assert_untouched, line, lines, reclaim, refused};
 use memtrace_tests::record::Record;
 use memtrace_tests::smaps::Memory;
 use memtrace_tests::tempdir::TempDir;
@@ -20,66 +21,6 @@ use memtrace_tests::{exe, needs};
 /// include/uapi/linux/capability.h
 const CAP_SYS_PTRACE: u64 = 19;
 const CAP_SYS_NICE: u64 = 23;
-/// The kernel's batches of pages on their way between lists: up to 31 for each CPU and list.
-const BATCHES: u64 = 4 * 31 * 4096;
-
-fn reclaim(args: &[&str]) -> Output {
-    command()
-        .arg("reclaim")
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .expect("memtrace starts")
-}
-
-/// The lines of a run as JSON, which must have succeeded and said nothing else.
-#[track_caller]
-fn lines(args: &[&str]) -> Vec<Record> {
-    let output = reclaim(&[args, &["--format", "json"]].concat());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    assert_eq!(stderr, "");
-    let stdout = String::from_utf8(output.stdout).expect("JSON is UTF-8");
-    let parse = |line| Record::parse(line).unwrap_or_else(|why| panic!("{why}"));
-    stdout.lines().map(parse).collect()
-}
-
-#[track_caller]
-fn line(args: &[&str]) -> Record {
-    let mut lines = lines(args);
-    assert_eq!(lines.len(), 1, "{lines:#?}");
-    lines.remove(0)
-}
-
-/// Asserts exit status 1 and one line on stderr that names something, and nothing on stdout.
-#[track_caller]
-fn refused(output: &Output, named: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains(named), "{named} is not named in: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-}
-
-#[track_caller]
-fn assert_near(found: u64, expected: u64, what: &str) {
-    assert!(
-        found.abs_diff(expected) <= BATCHES,
-        "{what}: {found}, expected {expected}"
-    );
-}
-
-/// Asserts that a process is as it was, but for pages that have left a batch meanwhile.
-#[track_caller]
-fn assert_untouched(pid: u32, before: Memory) {
-    let now = Memory::of(pid);
-    assert_eq!(now.rss_bytes, before.rss_bytes);
-    assert!(
-        now.lazyfree_bytes >= before.lazyfree_bytes,
-        "{now:?}, before {before:?}"
-    );
-}
-
 #[test]
 fn what_was_freed_is_taken_while_the_program_writes_and_no_other_byte_is_lost() {
     needs!(Need::Reclaiming, Need::NoSwap);
@@ -381,6 +322,10 @@ fn wrong_command_lines_are_told_from_failures() {
         &["-p", "x"],
         &["-p", "1", "--", "ls"],
         &["-p", "1", "-f"],
+        &["-p", "1", "--whole-cgroup"],
+        &["-p", "1", "--max", "1G"],
+        &["-p", "1", "--method", "balloon"],
+        &["-p", "1", "--dry-run", "--watch", "1"],
     ] {
         let output = reclaim(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -486,6 +431,12 @@ fn where_there_is_swap_it_is_refused_unless_allowed() {
     };
     refused(&output, "swap has 2.00G free");
     refused(&output, "--allow-swap");
+    let balloon = ["--method", "balloon", "--max", "1M", "-p", &pid];
+    let output = with_swaps(swaps, &balloon).expect("memtrace starts");
+    refused(
+        &output,
+        "a balloon would send memory in use of any process there; --allow-swap",
+    );
     assert_untouched(workload.pid, before);
 
     let full = "Filename Type Size Used Priority\n/dev/sda2 partition 1048576 1048576 -2\n";

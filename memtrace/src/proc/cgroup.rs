@@ -1,5 +1,8 @@
 //! The memory cgroup of a process, version 1 or 2: what it is charged, and how much of that reclaim takes first.
 
+pub mod headroom;
+pub mod place;
+
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -94,6 +97,12 @@ fn memberships(text: &[u8]) -> Vec<Membership> {
 
 /// The directory of a group in this process's own mounts.
 fn directory(mountinfo: &[u8], membership: &Membership) -> Option<PathBuf> {
+    let (mount, below) = located(mountinfo, membership)?;
+    Some(mount.join(below))
+}
+
+/// Where its hierarchy is mounted, and the group's own path below that.
+fn located(mountinfo: &[u8], membership: &Membership) -> Option<(PathBuf, PathBuf)> {
     let text = String::from_utf8_lossy(mountinfo);
     text.lines().find_map(|line| {
         // proc_pid_mountinfo(5): after ` - ` the type, the source and the superblock's options.
@@ -115,7 +124,7 @@ fn directory(mountinfo: &[u8], membership: &Membership) -> Option<PathBuf> {
         let plain = below
             .components()
             .all(|part| matches!(part, Component::Normal(_)));
-        plain.then(|| Path::new(&point).join(below))
+        plain.then(|| (PathBuf::from(&point), below.to_path_buf()))
     })
 }
 

@@ -1,12 +1,14 @@
 //! What came of one process: the figures, and the sentences that go with them.
 
 use super::work::{Ending, Work};
+use super::{balloon, cgroup};
+use crate::config::Method;
 use crate::proc::lazy::LazyMappings;
 use crate::proc::smaps::Rollup;
 use crate::units::{Bytes, counted};
 
 /// A difference between two samples of a process that works on is worth a sentence from here on, in bytes.
-const WORTH_TELLING: u64 = 1 << 20;
+pub(super) const WORTH_TELLING: u64 = 1 << 20;
 
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,7 @@ pub(super) struct Outcome {
     pub(super) pid: u32,
     /// Not escaped.
     pub(super) comm: String,
+    pub(super) method: Method,
     pub(super) before: Rollup,
     pub(super) duration_ns: u64,
     pub(super) taken: Taken,
@@ -23,12 +26,32 @@ pub(super) struct Outcome {
 pub(super) enum Taken {
     /// Nothing was lazily free.
     Nothing,
-    DryRun {
-        found: LazyMappings,
+    DryRun(DryRun),
+    /// By MADV_PAGEOUT.
+    Done(Work),
+    Cgroup(cgroup::Work),
+    Balloon(balloon::Work),
+}
+
+/// What would be done, and to what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DryRun {
+    pub(super) found: LazyMappings,
+    pub(super) plan: Plan,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    Pageout {
         /// Without --allow-swap it would be refused where this is not 0.
         swap_room_bytes: u64,
     },
-    Done(Work),
+    Cgroup {
+        plan: cgroup::Plan,
+        /// Why it would be, without the option that accepts it.
+        refused: Option<String>,
+    },
+    Balloon(balloon::Plan),
 }
 
 impl Outcome {
@@ -36,8 +59,10 @@ impl Outcome {
     pub(super) fn after(&self) -> Option<Rollup> {
         match &self.taken {
             Taken::Nothing => Some(self.before),
-            Taken::DryRun { .. } => None,
+            Taken::DryRun(_) => None,
             Taken::Done(work) => work.after,
+            Taken::Cgroup(work) => work.squeeze.after,
+            Taken::Balloon(work) => work.blown.after,
         }
     }
 
@@ -65,31 +90,53 @@ impl Outcome {
         let mut notes = Vec::new();
         match &self.taken {
             Taken::Nothing => {}
-            Taken::DryRun {
-                found,
-                swap_room_bytes,
-            } => {
-                notes.extend(out_of_reach(found));
-                if *swap_room_bytes > 0 {
-                    notes.push(format!(
+            Taken::DryRun(dry) => {
+                notes.extend(out_of_reach(&dry.found));
+                match &dry.plan {
+                    Plan::Pageout { swap_room_bytes: 0 } => {}
+                    Plan::Pageout { swap_room_bytes } => notes.push(format!(
                         "swap has {} free, so that memory in use could go there too: without --allow-swap it will be refused",
                         Bytes(*swap_room_bytes)
-                    ));
+                    )),
+                    Plan::Cgroup { refused, .. } => {
+                        notes.extend(refused.iter().map(|why| format!("it will be refused: {why}")));
+                    }
+                    Plan::Balloon(plan) => notes.extend(plan.notes(self.before.lazyfree_bytes)),
                 }
             }
-            Taken::Done(work) => self.of_work(work, &mut notes),
+            Taken::Done(work) => {
+                let ended = match work.ending {
+                    Ending::Interrupted => Some(INTERRUPTED.to_owned()),
+                    Ending::Done | Ending::Gone => None,
+                };
+                self.seen(ended, &mut notes, |after| of_work(work, after));
+            }
+            Taken::Cgroup(work) => {
+                let ended = (work.squeeze.ending == cgroup::Ending::Interrupted)
+                    .then(|| INTERRUPTED.to_owned());
+                self.seen(ended, &mut notes, |after| work.notes(after));
+            }
+            Taken::Balloon(work) => {
+                let ended = (work.blown.ending == balloon::Ending::Interrupted)
+                    .then(|| INTERRUPTED.to_owned());
+                self.seen(ended, &mut notes, |after| work.notes(after));
+            }
         }
         notes
     }
 
-    fn of_work(&self, work: &Work, notes: &mut Vec<String>) {
-        let Some(after) = work.after else {
+    /// What the two samples tell, whatever the method, and what the method itself has to say.
+    fn seen(
+        &self,
+        ended: Option<String>,
+        notes: &mut Vec<String>,
+        own: impl FnOnce(&Rollup) -> Vec<String>,
+    ) {
+        let Some(after) = self.after() else {
             notes.push("the process ended meanwhile, and its memory went with it".to_owned());
             return;
         };
-        if work.ending == Ending::Interrupted {
-            notes.push("stopped by a signal before the end".to_owned());
-        }
+        notes.extend(ended);
         let (before, grown) = (&self.before, self.swap_grown_bytes().unwrap_or(0));
         if grown > 0 {
             notes.push(format!(
@@ -105,26 +152,34 @@ impl Outcome {
                 Bytes(lazy - rss)
             ));
         }
-        if work.refused > 0 {
-            notes.push(format!(
-                "{} had been unmapped or changed meanwhile",
-                counted(work.refused, "range")
-            ));
-        }
-        let reach = out_of_reach(&work.found);
-        let known = work
-            .found
-            .locked_bytes
-            .saturating_add(work.found.other_bytes);
-        let left = after.lazyfree_bytes.saturating_sub(known);
-        if left > 0 && work.ending == Ending::Done {
-            notes.push(format!(
-                "{} is still lazily free: freed only now, shared with a forked child, or in a CPU's batch where the kernel does not take it",
-                Bytes(left)
-            ));
-        }
-        notes.extend(reach);
+        notes.extend(own(&after));
     }
+}
+
+const INTERRUPTED: &str = "stopped by a signal before the end";
+
+/// What MADV_PAGEOUT left.
+fn of_work(work: &Work, after: &Rollup) -> Vec<String> {
+    let mut notes = Vec::new();
+    if work.refused > 0 {
+        notes.push(format!(
+            "{} had been unmapped or changed meanwhile",
+            counted(work.refused, "range")
+        ));
+    }
+    let known = work
+        .found
+        .locked_bytes
+        .saturating_add(work.found.other_bytes);
+    let left = after.lazyfree_bytes.saturating_sub(known);
+    if left > 0 && work.ending == Ending::Done {
+        notes.push(format!(
+            "{} is still lazily free: freed only now, shared with a forked child, or in a CPU's batch where the kernel does not take it",
+            Bytes(left)
+        ));
+    }
+    notes.extend(out_of_reach(&work.found));
+    notes
 }
 
 /// What is lazily free and cannot be asked for.

@@ -44,13 +44,19 @@ impl Shown {
         }
     }
 
+    /// How far MADV_PAGEOUT is.
     pub(super) fn show(&mut self, progress: Progress) {
+        self.say(|| line(progress));
+    }
+
+    /// Any words, made only if it is time for them.
+    pub(super) fn say(&mut self, words: impl FnOnce() -> String) {
         match self.style.pause() {
             Some(pause) if self.last.elapsed() >= pause => {}
             _ => return,
         }
         self.last = Instant::now();
-        let line = line(self.pid, progress);
+        let line = format!("memtrace: process {}: {}", self.pid, words());
         match self.style {
             Style::InPlace => {
                 eprint!("\r{line}\x1b[K");
@@ -69,13 +75,13 @@ impl Drop for Shown {
     }
 }
 
-fn line(pid: u32, progress: Progress) -> String {
+fn line(progress: Progress) -> String {
     let again = match progress.pass {
         0 | 1 => String::new(),
         pass => format!(", pass {pass}"),
     };
     format!(
-        "memtrace: process {pid}: the kernel has gone through {} of {}{again}",
+        "the kernel has gone through {} of {}{again}",
         Bytes(progress.done_bytes),
         Bytes(progress.whole_bytes)
     )
@@ -92,11 +98,8 @@ mod tests {
             done_bytes: 3 << 30,
             whole_bytes: 12 << 30,
         };
-        assert_eq!(
-            line(7, progress),
-            "memtrace: process 7: the kernel has gone through 3.00G of 12.0G"
-        );
+        assert_eq!(line(progress), "the kernel has gone through 3.00G of 12.0G");
         progress.pass = 2;
-        assert!(line(7, progress).ends_with("of 12.0G, pass 2"));
+        assert!(line(progress).ends_with("of 12.0G, pass 2"));
     }
 }

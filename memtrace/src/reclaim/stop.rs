@@ -1,5 +1,6 @@
 //! Ctrl-C while the kernel works: the first one ends with the report of what was done, the second at once.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
@@ -13,7 +14,19 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// Those of sigaction(2).
 pub(super) fn listen() -> anyhow::Result<()> {
-    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    listen_to(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])
+}
+
+/// Ctrl-Z as well: who holds memory must not be suspended with it.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub(super) fn listen_to_suspension() -> anyhow::Result<()> {
+    listen_to(&[libc::SIGTSTP])
+}
+
+fn listen_to(numbers: &[i32]) -> anyhow::Result<()> {
+    for &number in numbers {
         if is_ignored(number) {
             continue;
         }
@@ -27,6 +40,14 @@ pub(super) fn listen() -> anyhow::Result<()> {
         unsafe { signal_hook_registry::register(number, note) }.context("cannot handle signals")?;
     }
     Ok(())
+}
+
+/// As those who watch progress answer.
+pub(super) fn flow() -> ControlFlow<()> {
+    match asked() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 pub(super) fn asked() -> bool {

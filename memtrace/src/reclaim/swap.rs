@@ -9,9 +9,14 @@ const MAX_FILE: u64 = 4 << 20;
 
 /// How much room for swap a process has now, in bytes: 0 where there is none, or its cgroup may have none.
 pub fn room(pid: u32) -> u64 {
-    let swaps = read_bounded("/proc/swaps", MAX_FILE).unwrap_or_default();
-    let free = free_bytes(&String::from_utf8_lossy(&swaps));
+    let free = room_of_all();
     if free > 0 && forbidden(pid) { 0 } else { free }
+}
+
+/// How much room for swap the machine has, whoever may use it.
+pub fn room_of_all() -> u64 {
+    let swaps = read_bounded("/proc/swaps", MAX_FILE).unwrap_or_default();
+    free_bytes(&String::from_utf8_lossy(&swaps))
 }
 
 /// The free space in the text of /proc/swaps: name, type, size and used (in KiB), priority.

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::outcome::{Outcome, Taken};
-use crate::config::Reclaim;
+use super::cgroup::shown;
+use super::outcome::{DryRun, Outcome, Plan, Taken};
+use crate::config::{Method, Reclaim};
 use crate::output::{escape, json as lines};
 use crate::proc::lazy::{LazyMapping, LazyMappings};
 use crate::proc::page_bytes;
@@ -35,7 +36,7 @@ pub(super) fn text(outcome: &Outcome, config: &Reclaim, out: &mut dyn Write) -> 
             "{who}: nothing is lazily free, so there is nothing to take (RSS {})",
             Bytes(before.rss_bytes)
         )?,
-        Taken::DryRun { found, .. } => {
+        Taken::DryRun(DryRun { found, plan }) => {
             writeln!(out, "{who} · dry run, nothing was touched")?;
             listing(found, config, out)?;
             writeln!(
@@ -45,8 +46,9 @@ pub(super) fn text(outcome: &Outcome, config: &Reclaim, out: &mut dyn Write) -> 
                 Bytes(before.rss_bytes),
                 counted(found.list.len() as u64, "mapping")
             )?;
+            planned(plan, before, out)?;
         }
-        Taken::Done(_) => {
+        Taken::Done(_) | Taken::Cgroup(_) | Taken::Balloon(_) => {
             let took = match outcome.taken_bytes() {
                 Some(bytes) => format!("{} taken", Bytes(bytes)),
                 None => "ended".to_owned(),
@@ -68,6 +70,43 @@ pub(super) fn text(outcome: &Outcome, config: &Reclaim, out: &mut dyn Write) -> 
         writeln!(out, "note: {note}")?;
     }
     Ok(())
+}
+
+/// How a method would go about it, where that is more than to ask for the mappings.
+fn planned(plan: &Plan, before: &Rollup, out: &mut dyn Write) -> io::Result<()> {
+    match plan {
+        Plan::Pageout { .. } => Ok(()),
+        Plan::Cgroup { plan, .. } => {
+            let how = match plan.swappiness {
+                true => " with swappiness=0",
+                false => "",
+            };
+            let cache = plan.charged.file_bytes.map_or(String::new(), |bytes| {
+                format!(", whose page cache ({}) may go first", Bytes(bytes))
+            });
+            writeln!(
+                out,
+                "By memory.reclaim{how} of {}{cache}.",
+                shown(&plan.dir)
+            )
+        }
+        Plan::Balloon(plan) => {
+            let own = plan
+                .binding_limit(before.lazyfree_bytes)
+                .map_or(String::new(), |limit| {
+                    format!(", the limit of memtrace's own cgroup {}", Bytes(limit))
+                });
+            writeln!(
+                out,
+                "By a balloon of up to {} (--max {}, MemAvailable {}{own}): page cache goes first. Beside what is lazily \
+                 free, {} stays available.",
+                Bytes(plan.reach_bytes(before.lazyfree_bytes)),
+                Bytes(plan.max_bytes),
+                Bytes(plan.room.available_bytes),
+                Bytes(plan.room.floor_bytes),
+            )
+        }
+    }
 }
 
 /// The sums in two columns. Swap is there where there is some.
@@ -133,16 +172,25 @@ pub(super) fn json(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
             "swap_bytes": sums.swap_bytes,
         })
     };
-    let (dry_run, ranges, advised, passes, mappings) = match &outcome.taken {
-        Taken::Nothing => (false, 0, 0, 0, Value::Null),
-        Taken::DryRun { found, .. } => (true, found.list.len() as u64, 0, 0, listed(found)),
+    let (dry_run, mappings) = match &outcome.taken {
+        Taken::DryRun(dry) => (true, listed(&dry.found)),
+        _ => (false, Value::Null),
+    };
+    // Of MADV_PAGEOUT alone.
+    let (ranges, advised, passes) = match &outcome.taken {
         Taken::Done(work) => (
-            false,
-            work.ranges,
-            work.advised_bytes,
-            work.passes,
-            Value::Null,
+            Some(work.ranges),
+            Some(work.advised_bytes),
+            Some(work.passes),
         ),
+        taken if outcome.method == Method::Pageout => {
+            let found = match taken {
+                Taken::DryRun(dry) => dry.found.list.len() as u64,
+                _ => 0,
+            };
+            (Some(found), Some(0), Some(0))
+        }
+        _ => (None, None, None),
     };
     lines::write_line(
         out,
@@ -151,7 +199,7 @@ pub(super) fn json(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
             "pid": outcome.pid,
             "comm": outcome.comm,
             "dry_run": dry_run,
-            "method": "pageout",
+            "method": outcome.method.name(),
             "ranges": ranges,
             "before": sums(outcome.before),
             "after": outcome.after().map(sums),
@@ -160,10 +208,63 @@ pub(super) fn json(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
             "duration_ns": outcome.duration_ns,
             "advised_bytes": advised,
             "passes": passes,
+            "cgroup": of_cgroup(&outcome.taken),
+            "balloon": of_balloon(&outcome.taken, &outcome.before),
             "notes": outcome.notes(),
             "mappings": mappings,
         }),
     )
+}
+
+/// What a cgroup was asked for, or would be.
+fn of_cgroup(taken: &Taken) -> Value {
+    let (plan, work) = match taken {
+        Taken::Cgroup(work) => (&work.plan, Some(work)),
+        Taken::DryRun(DryRun {
+            plan: Plan::Cgroup { plan, .. },
+            ..
+        }) => (plan, None),
+        _ => return Value::Null,
+    };
+    let after = work.map(|work| work.charged_after);
+    json!({
+        "path": plan.dir.to_string_lossy(),
+        "other_processes": plan.others,
+        "swappiness": plan.swappiness.then_some(0),
+        "asked_bytes": work.map(|work| work.squeeze.asked_bytes),
+        "calls": work.map(|work| work.squeeze.calls),
+        "stopped_by": work.map(|work| work.squeeze.ending.name()),
+        "current_before_bytes": plan.charged.current_bytes,
+        "current_after_bytes": after.and_then(|after| after.current_bytes),
+        "page_cache_before_bytes": plan.charged.file_bytes,
+        "page_cache_after_bytes": after.and_then(|after| after.file_bytes),
+    })
+}
+
+/// What a balloon was, or would be.
+fn of_balloon(taken: &Taken, before: &Rollup) -> Value {
+    let (plan, work) = match taken {
+        Taken::Balloon(work) => (&work.plan, Some(work)),
+        Taken::DryRun(DryRun {
+            plan: Plan::Balloon(plan),
+            ..
+        }) => (plan, None),
+        _ => return Value::Null,
+    };
+    let blown = work.map(|work| work.blown);
+    json!({
+        "max_bytes": plan.max_bytes,
+        "reach_bytes": plan.reach_bytes(before.lazyfree_bytes),
+        "floor_bytes": plan.room.floor_bytes,
+        "cgroup_limit_bytes": plan.room.group.map(|group| group.limit_bytes),
+        "held_bytes": blown.map(|blown| blown.held_bytes),
+        "stopped_by": blown.map(|blown| blown.ending.name()),
+        "available_before_bytes": plan.room.available_bytes,
+        "available_lowest_bytes": blown.and_then(|blown| blown.available_bytes),
+        "page_cache_before_bytes": work.map(|work| work.cached_before_bytes),
+        "page_cache_after_bytes": work.map(|work| work.cached_after_bytes),
+        "stalled_ns": blown.and_then(|blown| blown.stalled_ns),
+    })
 }
 
 fn listed(found: &LazyMappings) -> Value {

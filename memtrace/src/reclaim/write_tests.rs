@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::config::{Format, ProgressStyle, Report, Sink};
+use crate::proc::cgroup::place::Charged;
+use crate::reclaim::balloon::{self, Blown, Room};
+use crate::reclaim::cgroup::{self, Squeeze};
 use crate::reclaim::work::{Ending, Work};
 
 const M: u64 = 1 << 20;
@@ -19,6 +22,7 @@ fn outcome(taken: Taken) -> Outcome {
     Outcome {
         pid: 4242,
         comm: "big\x1bmap".to_owned(),
+        method: Method::Pageout,
         before: sums(417, 393, 0),
         duration_ns: 118_000_000,
         taken,
@@ -41,6 +45,8 @@ fn work(after: Option<Rollup>) -> Work {
 fn config(terminal: bool) -> Reclaim {
     Reclaim {
         pids: vec![4242],
+        method: Method::Pageout,
+        watch: None,
         dry_run: false,
         allow_swap: false,
         list_all: false,
@@ -71,6 +77,13 @@ fn mappings(count: u64) -> LazyMappings {
         list: (0..count).map(one).collect(),
         ..LazyMappings::default()
     }
+}
+
+fn dry_run(count: u64, swap_room_bytes: u64) -> Taken {
+    Taken::DryRun(DryRun {
+        found: mappings(count),
+        plan: Plan::Pageout { swap_room_bytes },
+    })
 }
 
 #[test]
@@ -145,10 +158,7 @@ fn nothing_to_take_is_said() {
 
 #[test]
 fn a_dry_run_lists_the_largest_first_and_a_terminal_gets_twenty() {
-    let dry = || Taken::DryRun {
-        found: mappings(30),
-        swap_room_bytes: 0,
-    };
+    let dry = || dry_run(30, 0);
     let all = shown(dry(), false);
     // The title, the headings, the mappings, the sum.
     assert_eq!(all.lines().count(), 33);
@@ -174,10 +184,7 @@ fn a_dry_run_lists_the_largest_first_and_a_terminal_gets_twenty() {
 
 #[test]
 fn a_dry_run_tells_that_swap_will_stand_in_the_way() {
-    let dry = Taken::DryRun {
-        found: mappings(1),
-        swap_room_bytes: 2 << 30,
-    };
+    let dry = dry_run(1, 2 << 30);
     let text = shown(dry, false);
     assert!(
         text.contains("swap has 2.00G free") && text.contains("--allow-swap"),
@@ -203,10 +210,7 @@ fn the_documented_example_is_what_is_written() {
 
 #[test]
 fn what_is_not_known_is_null_and_every_key_is_documented() {
-    let dry = outcome(Taken::DryRun {
-        found: mappings(1),
-        swap_room_bytes: 0,
-    });
+    let dry = outcome(dry_run(1, 0));
     let value: Value = serde_json::from_str(&line(&dry)).unwrap();
     for key in ["after", "taken_bytes", "swap_grown_bytes"] {
         assert_eq!(value[key], Value::Null, "{key}");
@@ -235,4 +239,178 @@ fn what_is_not_known_is_null_and_every_key_is_documented() {
         (&nothing["taken_bytes"], &nothing["passes"]),
         (&json!(0), &json!(0))
     );
+}
+
+fn cgroup_plan(others: u64) -> cgroup::Plan {
+    cgroup::Plan {
+        dir: "/sys/fs/cgroup/big\x1bmap.service".into(),
+        others,
+        ourselves: false,
+        swappiness: true,
+        swap_room_bytes: 0,
+        charged: Charged {
+            current_bytes: Some(500 * M),
+            file_bytes: Some(80 * M),
+            inactive_file_bytes: Some(450 * M),
+        },
+    }
+}
+
+fn by_cgroup() -> Outcome {
+    Outcome {
+        method: Method::Cgroup { whole: false },
+        ..outcome(Taken::Cgroup(cgroup::Work {
+            plan: cgroup_plan(0),
+            squeeze: Squeeze {
+                ending: cgroup::Ending::Done,
+                after: Some(sums(24, 0, 0)),
+                asked_bytes: 448 * M,
+                calls: 7,
+            },
+            charged_after: Charged {
+                current_bytes: Some(70 * M),
+                file_bytes: Some(32 * M),
+                inactive_file_bytes: Some(0),
+            },
+        }))
+    }
+}
+
+fn balloon_plan() -> balloon::Plan {
+    balloon::Plan {
+        max_bytes: 2048 * M,
+        room: Room {
+            free_bytes: 300 * M,
+            available_bytes: 1800 * M,
+            floor_bytes: 256 * M,
+            group: None,
+        },
+        swap_room_bytes: 0,
+        pressure_known: true,
+    }
+}
+
+fn by_balloon() -> Outcome {
+    Outcome {
+        method: Method::Balloon {
+            max_bytes: 2048 * M,
+        },
+        ..outcome(Taken::Balloon(balloon::Work {
+            plan: balloon_plan(),
+            blown: Blown {
+                ending: balloon::Ending::Floor,
+                after: Some(sums(36, 12, 0)),
+                held_bytes: 1440 * M,
+                available_bytes: Some(290 * M),
+                stalled_ns: Some(4_000_000),
+            },
+            cached_before_bytes: 1200 * M,
+            cached_after_bytes: 400 * M,
+        }))
+    }
+}
+
+fn text_of(outcome: &Outcome) -> String {
+    let mut out = Vec::new();
+    text(outcome, &config(false), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_a_cgroup_lost_is_told_after_what_was_taken() {
+    assert_eq!(
+        text_of(&by_cgroup()),
+        "big\\u{1b}map (pid 4242) · 118 ms · 393M taken\n\
+         \x20          before    after\n\
+         RSS          417M    24.0M\n\
+         LazyFree     393M       0B\n\
+         Using that memory again costs a page fault for each page, up to 100,608 faults.\n\
+         note: the cgroup's page cache shrank by 48.0M meanwhile: what of it is read again comes from the disk\n"
+    );
+}
+
+#[test]
+fn where_a_balloon_stopped_is_told_after_what_was_taken() {
+    let text = text_of(&by_balloon());
+    assert!(text.contains("· 381M taken\n"), "{text}");
+    let notes: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("note: "))
+        .collect();
+    assert_eq!(notes.len(), 4, "{text}");
+    assert!(
+        notes[0].starts_with(
+            "note: the balloon was let go with 12.0M still lazily free: it came to its floor: 256M"
+        ),
+        "{text}"
+    );
+    assert!(notes[1].contains("held 1.41G at its largest"), "{text}");
+    assert!(notes[2].contains("page cache shrank by 800M"), "{text}");
+    assert!(notes[3].contains("4.0 ms"), "{text}");
+}
+
+#[test]
+fn a_dry_run_tells_how_the_method_would_go_about_it() {
+    let dry = |plan| {
+        text_of(&outcome(Taken::DryRun(DryRun {
+            found: mappings(1),
+            plan,
+        })))
+    };
+    let cgroup = dry(Plan::Cgroup {
+        plan: cgroup_plan(2),
+        refused: Some("2 other processes".to_owned()),
+    });
+    assert!(
+        cgroup.contains(
+            "By memory.reclaim with swappiness=0 of /sys/fs/cgroup/big\\u{1b}map.service, \
+             whose page cache (80.0M) may go first.\nnote: it will be refused: 2 other processes\n"
+        ),
+        "{cgroup}"
+    );
+    let balloon = dry(Plan::Balloon(balloon_plan()));
+    assert!(
+        balloon.contains(
+            "By a balloon of up to 1.51G (--max 2.00G, MemAvailable 1.76G): page cache goes first."
+        ),
+        "{balloon}"
+    );
+    assert!(!balloon.contains("note:"), "{balloon}");
+}
+
+#[test]
+fn the_other_methods_have_an_object_of_their_own() {
+    let documented = include_str!("../../docs/json.md");
+    for (outcome, own, other) in [
+        (by_cgroup(), "cgroup", "balloon"),
+        (by_balloon(), "balloon", "cgroup"),
+    ] {
+        let line = line(&outcome);
+        let block = format!("<!-- example: reclaim {own} -->\n```json\n{line}```\n");
+        assert!(documented.contains(&block), "docs/json.md wants\n{block}");
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&value["method"], &value[other]),
+            (&json!(own), &Value::Null)
+        );
+        for key in ["ranges", "advised_bytes", "passes"] {
+            assert_eq!(value[key], Value::Null, "{key}");
+        }
+        for key in value[own].as_object().unwrap().keys() {
+            assert!(documented.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+    let dry = Outcome {
+        method: Method::Cgroup { whole: true },
+        ..outcome(Taken::DryRun(DryRun {
+            found: mappings(1),
+            plan: Plan::Cgroup {
+                plan: cgroup_plan(2),
+                refused: None,
+            },
+        }))
+    };
+    let value: Value = serde_json::from_str(&line(&dry)).unwrap();
+    assert_eq!(value["cgroup"]["other_processes"], 2);
+    assert_eq!(value["cgroup"]["asked_bytes"], Value::Null);
 }

@@ -10,10 +10,12 @@ pub mod pipeline;
 mod reclaim;
 mod recognise;
 mod report;
+mod returns;
 mod sampler;
 mod start;
 mod stream;
 mod tracker;
+pub mod watch;
 
 use anyhow::Context as _;
 use tokio::time::MissedTickBehavior;
@@ -51,6 +53,12 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
     {
         return Ok(code);
     }
+    let time_is_up = async {
+        match config.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
     let result = follow(
         config,
         &mut tracker,
@@ -58,6 +66,7 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
         &mut source,
         &mut launched,
         &mut signals,
+        time_is_up,
     )
     .await;
     let ending = match result {
@@ -79,7 +88,7 @@ fn exit_status(launched: &mut Option<start::Launched>) -> u8 {
     launched.as_mut().map_or(0, start::Launched::exit_status)
 }
 
-/// Takes records in and shows them until something ends the run.
+/// Takes records in and shows them until time is up, or something else ends the run.
 async fn follow(
     config: &Config,
     tracker: &mut Tracker,
@@ -87,17 +96,12 @@ async fn follow(
     source: &mut Source,
     launched: &mut Option<start::Launched>,
     signals: &mut Signals,
+    time_is_up: impl Future<Output = ()>,
 ) -> anyhow::Result<Ending> {
     let mut ticks = tokio::time::interval(config.interval);
     // A late status line is shown once, not as often as it was missed.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
-    let time_is_up = async {
-        match config.duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::pin!(time_is_up);
     loop {
         tokio::select! {

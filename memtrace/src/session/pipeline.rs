@@ -10,6 +10,7 @@ use crate::output::Output;
 use crate::source::Chunk;
 use crate::view::filter::Filter;
 
+use super::returns::Returns;
 use super::stream::Stream;
 
 /// What stands between a source and an output, and asks nobody else.
@@ -20,6 +21,8 @@ pub struct Pipeline {
     pub delivered: Delivered,
     /// None: totals only.
     pub stream: Option<Stream>,
+    /// Where there is no stream: ranges whose faults are counted apart.
+    pub returns: Option<Returns>,
 }
 
 impl Pipeline {
@@ -56,12 +59,11 @@ impl Pipeline {
     /// # Errors
     /// The output's own.
     pub fn apply(&mut self, event: &Event, output: &mut dyn Output) -> io::Result<()> {
-        match &mut self.stream {
-            Some(stream) => stream.apply(&mut self.ledger, event, output),
-            None => {
-                self.ledger.apply(event);
-                Ok(())
-            }
+        match (&mut self.stream, &mut self.returns) {
+            (Some(stream), _) => return stream.apply(&mut self.ledger, event, output),
+            (None, Some(returns)) => returns.apply(&mut self.ledger, event),
+            (None, None) => self.ledger.apply(event),
         }
+        Ok(())
     }
 }

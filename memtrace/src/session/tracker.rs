@@ -11,6 +11,7 @@ use super::go::Go;
 use super::pipeline::Pipeline;
 use super::reclaim::Reclaim;
 use super::recognise::Recognise;
+use super::returns::Returns;
 use super::sampler::Sampler;
 use super::{nothing_lost, report};
 use crate::attach::{Attached, Counts};
@@ -133,6 +134,16 @@ impl Tracker {
     /// A process whose death only /proc may tell is known by this.
     pub fn remember(&mut self, pid: u32, start_ticks: u64) {
         self.born.insert(pid, start_ticks);
+    }
+
+    /// From here on the faults in some ranges are counted apart.
+    pub fn count_returns(&mut self, returns: Returns) {
+        self.pipeline.returns = Some(returns);
+    }
+
+    /// What they were.
+    pub fn returns(&mut self) -> Returns {
+        self.pipeline.returns.take().unwrap_or_default()
     }
 
     pub fn any_alive(&self) -> bool {

@@ -10,6 +10,7 @@ mod before_attach;
 mod brk_cycle;
 mod churns;
 mod collapse;
+mod comes_back;
 mod dontneed_huge_range;
 mod dontneed_locked;
 mod dontneed_mapped;
@@ -73,6 +74,7 @@ fn main() {
         "brk_cycle" => brk_cycle::main(),
         "churns" => churns::main(),
         "collapse" => collapse::main(),
+        "comes_back" => comes_back::main(),
         "dontneed_huge_range" => dontneed_huge_range::main(),
         "dontneed_locked" => dontneed_locked::main(),
         "dontneed_mapped" => dontneed_mapped::main(),
