@@ -99,7 +99,7 @@ fn what_is_foretold_of_the_other_advice_comes_true() {
 
 #[test]
 fn the_text_says_it_in_a_line_for_each_direction_and_only_where_there_is_one() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::ReclaimCount);
     let words = |workload: &mut Workload| {
         let pid = workload.pid.to_string();
         let mut trace = command();

@@ -21,6 +21,11 @@ fn it_is_not_marked_twice() {
     assert_eq!((lazy.marked_bytes, lazy.before_left_bytes), (4 * PAGE, 0));
     assert_eq!(lazy.ever_bytes(), 10 * PAGE);
     assert_eq!(lazy.outstanding_bytes, 10 * PAGE);
+    // Six were lazily free, and are so again; whether the others were there nobody knows.
+    assert_eq!(
+        (lazy.marked_again_bytes, lazy.perhaps_bytes),
+        (6 * PAGE, 4 * PAGE)
+    );
 }
 
 #[test]
