@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 
 use super::ending::Signals;
+use super::gctrace::Listener;
 use super::returns::{Returned, Returns};
 use super::tracker::Tracker;
 use super::{calibrate, finish, follow, start};
@@ -20,7 +21,7 @@ use crate::output::Output;
 use crate::proc::lazy;
 use crate::source::Source;
 use crate::view::filter::{Filter, Kinds};
-use crate::view::{Header, Line, Status, Summary, Total};
+use crate::view::{Header, Line, MemStatsLine, Status, Summary, Total};
 
 /// As `--ringbuf-size` has it unless told otherwise.
 const RINGBUF_BYTES: u32 = 8 << 20;
@@ -59,10 +60,11 @@ pub async fn run<T: Send + 'static>(
     let mut signals = Signals::new(false)?;
     let config = config(pids);
     let summaries = Rc::default();
-    let mut tracker = Tracker::new(&config, Box::new(Kept(Rc::clone(&summaries))))?;
+    let output = Box::new(Kept(Rc::clone(&summaries)));
+    let mut tracker = Tracker::new(&config, output, Listener::default())?;
     let start::Started {
         mut attached, ends, ..
-    } = start::attach(&config, &mut tracker)?;
+    } = start::attach(&config, None, &mut tracker)?;
     let mut source = Source::start(ends)?;
     let ranges: Vec<_> = pids.iter().map(|&pid| (pid, ranges(pid))).collect();
     // A batch of faults has the time of its first: this way none began before that.
@@ -109,7 +111,7 @@ pub async fn run<T: Send + 'static>(
     finish(&mut tracker, attached, source, &ending).await?;
 
     let returns = tracker.returns();
-    let fault_ns = calibrate::fault_ns();
+    let fault_ns = calibrate::fault_cost().map(|cost| cost.mean_ns);
     let summaries: &[Summary] = &summaries.borrow();
     let watched = pids.iter().filter_map(|&pid| {
         let returned = returns.of(pid)?;
@@ -160,6 +162,8 @@ fn config(pids: &[u32]) -> Config {
         // What the kernel takes is known by what it is asked for.
         reclaim_tracking: false,
         exact_bytes: false,
+        go_pprof: None,
+        gctrace: None,
         verbose: 0,
         notes: Vec::new(),
     }
@@ -178,6 +182,10 @@ impl Output for Kept {
     }
 
     fn status(&mut self, _: &[Status]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn memstats(&mut self, _: &MemStatsLine) -> io::Result<()> {
         Ok(())
     }
 
