@@ -266,7 +266,7 @@ fn a_cgroup_is_asked_where_it_can_be_and_else_what_is_missing_is_named() {
     let args = ["--method", "cgroup", "-p", &pid];
     let before = Memory::of(workload.pid);
     if group.version() == 1 {
-        refused(&reclaim(&args), "version 1 of cgroups may have it");
+        refused(&reclaim(&args), "use --method pageout");
         assert_untouched(workload.pid, before);
     } else if !group.dir().join("memory.reclaim").exists() {
         refused(&reclaim(&args), "older than 5.19");

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::{Config, Format, Report, Sink, Target};
 use crate::ledger::event::Lost;
 use crate::output::Output;
-use crate::proc::lazy;
+use crate::proc::{is_gone, lazy};
 use crate::source::Source;
 use crate::view::filter::{Filter, Kinds};
 use crate::view::{Header, Line, MemStatsLine, Status, Summary, Total};
@@ -66,7 +66,10 @@ pub async fn run<T: Send + 'static>(
         mut attached, ends, ..
     } = start::attach(&config, None, &mut tracker)?;
     let mut source = Source::start(ends)?;
-    let ranges: Vec<_> = pids.iter().map(|&pid| (pid, ranges(pid))).collect();
+    let ranges = pids
+        .iter()
+        .map(|&pid| Ok((pid, ranges(pid)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     // A batch of faults has the time of its first: this way none began before that.
     attached.end_epoch();
     let begun_ns = clock::now_ns();
@@ -133,9 +136,13 @@ pub async fn run<T: Send + 'static>(
 }
 
 /// Where something is lazily free; nothing, for a process that has ended meanwhile.
-fn ranges(pid: u32) -> Vec<Range<u64>> {
-    let found = lazy::read(pid).unwrap_or_default();
-    found.list.into_iter().map(|one| one.range).collect()
+fn ranges(pid: u32) -> anyhow::Result<Vec<Range<u64>>> {
+    match lazy::read(pid) {
+        Ok(found) => Ok(found.list.into_iter().map(|one| one.range).collect()),
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        // Without them nothing would seem to come back.
+        Err(error) => Err(error).with_context(|| format!("smaps of process {pid}")),
+    }
 }
 
 fn config(pids: &[u32]) -> Config {
