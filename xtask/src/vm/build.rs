@@ -11,10 +11,11 @@ use crate::process;
 
 /// The C library that a linker takes into a program.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// They look at the checkout, at programs that no guest has, or at what is made of figures, whatever
-/// the kernel they come from.
-const NOT_OF_THE_KERNEL: [&str; 9] = [
+/// They look at the checkout, at the command line, at programs that no guest has, or at what is made
+/// of figures, whatever the kernel they come from.
+const NOT_OF_THE_KERNEL: [&str; 11] = [
     "bench_workload",
+    "cli",
     "gctrace",
     "go_books",
     "go_runtime",
@@ -23,6 +24,7 @@ const NOT_OF_THE_KERNEL: [&str; 9] = [
     "runtimes",
     "tidy",
     "verdicts",
+    "what_if",
 ];
 
 /// A program and its name.
