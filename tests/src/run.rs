@@ -177,8 +177,13 @@ impl Run {
         }
         assert_eq!(all, total("faults.total"), "faults in the stream");
 
+        let exact = self.summaries.iter().all(|summary| summary.truth("exact"));
         let mut calls = BTreeMap::<&str, u64>::new();
         for line in self.lines("madvise") {
+            // Where the kernel left its first program out, which is told, nobody knows the advice.
+            if line.at("advice").is_null() && !exact {
+                continue;
+            }
             *calls.entry(line.text("advice")).or_default() += 1;
         }
         for (advice, streamed) in calls {

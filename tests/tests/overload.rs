@@ -75,14 +75,16 @@ fn calls_that_do_not_fit_leave_mappings_in_doubt() {
     let (first, refaults) = (played.told("first_touches"), played.told("refaults"));
     assert!(summary.count("lost.calls") > 0, "in\n{summary}");
     let maps = played.told("maps");
-    // Each map is an mmap, two give-backs and a munmap.
-    assert_eq!(
-        summary.count("map.mmap.calls")
-            + summary.count_or_none("advice.MADV_DONTNEED.calls")
-            + summary.count("unmap.munmap.calls")
-            + summary.count("lost.calls"),
-        4 * maps,
-        "in\n{summary}"
+    // Each map is an mmap, two give-backs and a munmap. A call whose beginning the kernel has not
+    // shown us, since another program was running on that CPU, is seen and not placed.
+    let placed = summary.count("map.mmap.calls")
+        + summary.count_or_none("advice.MADV_DONTNEED.calls")
+        + summary.count("unmap.munmap.calls");
+    let (lost, unseen) = (summary.count("lost.calls"), summary.count("unseen_calls"));
+    let all = 4 * maps;
+    assert!(
+        placed + lost <= all + unseen && all <= placed + lost + unseen,
+        "{placed} + {lost} lost and {unseen} unseen are not {all} in\n{summary}"
     );
     assert!(
         summary.count("faults.first_touch") <= first,
