@@ -180,14 +180,19 @@ fn no_btf() -> Option<(String, String)> {
 
 /// Where the kernel is older than the one that brought something.
 fn no_kernel_since(major: u32, minor: u32, what: &str) -> Option<(String, String)> {
+    (!is_since(major, minor)).then(|| {
+        let why = format!("no Linux before {major}.{minor} {what}");
+        (why, "run on a newer kernel".to_owned())
+    })
+}
+
+/// Whether the kernel is of that version or newer.
+pub fn is_since(major: u32, minor: u32) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|char: char| !char.is_ascii_digit());
     let mut number = || numbers.next().and_then(|digits| digits.parse().ok());
     let version: (u32, u32) = (number().unwrap_or(0), number().unwrap_or(0));
-    (version < (major, minor)).then(|| {
-        let why = format!("no Linux before {major}.{minor} {what}");
-        (why, "run on a newer kernel".to_owned())
-    })
+    version >= (major, minor)
 }
 
 /// Whether the kernel knows an advice, asked for no bytes at all: what it does not know it refuses
