@@ -156,6 +156,14 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
+/// TLS fails for its certificate, as a rule.
+fn untrusted(error: impl std::fmt::Display) -> String {
+    format!(
+        "no secure connection: {error}; the certificate of its authority can be given by \
+         SSL_CERT_FILE=FILE (behind sudo)"
+    )
+}
+
 fn in_words(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => format!(
@@ -173,7 +181,9 @@ fn in_words(error: &ureq::Error) -> String {
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "nothing listens there (connection refused)".to_owned()
         }
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => untrusted(error),
         ureq::Error::Io(error) => format!("no answer: {error}"),
+        ureq::Error::Rustls(error) => untrusted(error),
         error => format!("no answer that is HTTP: {error}"),
     }
 }

@@ -39,15 +39,12 @@ pub(super) fn lines(report: Option<&Report>) -> Vec<String> {
             .iter()
             .map(|text| format!("  {}", escape(text, SENTENCE))),
     );
-    if report.failed > 0
+    // Where that is why there is no table, it is said already.
+    if (report.table.is_some() || report.no_table.is_some())
+        && report.failed > 0
         && let Some(problem) = &report.problem
     {
-        lines.push(format!(
-            "note: {} of {} for MemStats had no answer of use, the last: {}",
-            report.failed,
-            counted(report.asked, "question"),
-            escape(problem, COLUMNS)
-        ));
+        lines.push(format!("note: {}", unanswered(report, problem)));
     }
     lines
 }
@@ -55,9 +52,18 @@ pub(super) fn lines(report: Option<&Report>) -> Vec<String> {
 fn no_table(report: &Report) -> String {
     match (&report.no_table, &report.problem) {
         (Some(why), _) => escape(why, COLUMNS),
-        (None, Some(problem)) => escape(problem, COLUMNS),
+        (None, Some(problem)) => unanswered(report, problem),
         (None, None) => format!("no answer came from {}", escape(&report.url, COLUMNS)),
     }
+}
+
+fn unanswered(report: &Report, problem: &str) -> String {
+    format!(
+        "{} of {} for MemStats had no answer of use, the last: {}",
+        report.failed,
+        counted(report.asked, "question"),
+        escape(problem, COLUMNS)
+    )
 }
 
 fn rows(lines: &[Line], rss_bytes: u64) -> Vec<String> {
