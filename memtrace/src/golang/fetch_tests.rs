@@ -1,3 +1,5 @@
+//! MemStats from servers that answer, lie, hang or send too much.
+
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;

@@ -1,3 +1,5 @@
+//! Texts of smaps files, and which share each mapping falls into.
+
 use proptest::prelude::*;
 
 use super::*;
