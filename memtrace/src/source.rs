@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use memtrace_ebpf::call;
 use tokio::sync::mpsc;
 
-use crate::attach::{RingEnds, undisturbed};
+use crate::attach::RingEnds;
 use crate::clock;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::Gap;
@@ -137,7 +137,7 @@ impl Reader {
             // In this order: a call that was not in flight when looked for is in the ring by now,
             // and so is a batch that is not found in its place any more.
             let now_ns = clock::now_ns();
-            let oldest_ns = undisturbed(|| self.oldest_pending_ns());
+            let oldest_ns = self.oldest_pending_ns();
             let gathered = self.batches.peek(now_ns, &mut self.buffer);
             let (drained, emptied) = self.drain();
             let records = gathered + drained;

@@ -6,7 +6,6 @@ mod cpus;
 mod mapped;
 mod programs;
 mod resident;
-mod undisturbed;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,7 +27,6 @@ use control::Control;
 pub use counters::Counts;
 pub use cpus::Cpus;
 pub use resident::{MmId, Tally};
-pub use undisturbed::undisturbed;
 
 /// The committed object: `cargo xtask build-ebpf` makes it.
 static OBJECT: &[u8] =
@@ -246,7 +244,7 @@ impl Attached {
 
     /// What was counted of it so far.
     pub fn tally(&self, mm: MmId) -> Option<Tally> {
-        undisturbed(|| self.resident.tally(mm))
+        self.resident.tally(mm)
     }
 
     /// Counts it no longer; its programs are taken off after the last.
