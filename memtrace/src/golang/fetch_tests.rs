@@ -4,25 +4,8 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use super::super::profile::tests::STATS;
 use super::*;
-
-const STATS: &str = "\
-# runtime.MemStats
-# Sys = 400
-# HeapAlloc = 100
-# HeapSys = 300
-# HeapIdle = 100
-# HeapInuse = 200
-# HeapReleased = 50
-# Stack = 1 / 2
-# MSpan = 3 / 4
-# MCache = 5 / 6
-# BuckHashSys = 7
-# GCSys = 8
-# OtherSys = 9
-# NextGC = 10
-# NumGC = 11
-";
 
 /// Serves each connection by what `answer` does to it, told the path that was asked for.
 fn server(answer: impl Fn(&mut TcpStream, &str) + Send + 'static) -> SocketAddr {

@@ -120,12 +120,13 @@ fn scaled(objects: u64, bytes: u64, rate: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    const STATS: &str = "
+    /// The end of a profile.
+    pub(in crate::golang) const STATS: &str = "
 # runtime.MemStats
 # Sys = 400
 # HeapAlloc = 100
