@@ -68,3 +68,18 @@ pub fn assert_untouched(pid: u32, before: Memory) {
         "{now:?}, before {before:?}"
     );
 }
+
+/// Asserts that no byte in use was lost, though threads went on writing.
+#[track_caller]
+pub fn assert_intact(truth: &Record) {
+    assert!(
+        truth.count("written_meanwhile") > 0,
+        "nobody wrote: {truth}"
+    );
+    truth.expect(&[
+        ("written_wrong", 0),
+        ("kept_wrong", 0),
+        ("rewritten_wrong", 0),
+        ("freed_wrong", 0),
+    ]);
+}

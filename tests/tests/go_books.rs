@@ -118,8 +118,8 @@ fn memory_given_back_lazily_is_a_row_and_a_sentence() {
     );
     is_percent(
         summary.count("go.memstats.pprof_in_use_bytes"),
-        95,
-        110,
+        99,
+        103,
         64 * MIB,
     );
     assert!(

@@ -443,12 +443,9 @@ fn faults_that_were_lost_are_not_taken_for_growth_without_faults() {
     let workload = grows(LONG_STEPS, LONG_STEPS, pages, 0);
     let run = steps(workload, LONG_STEPS, &["--ringbuf-size", "4096"], lossy());
     let summary = run.summary();
-    // Most of them, but where the machine makes faults no faster than memtrace takes them.
-    assert!(summary.count("lost.faults") > 0, "{summary}");
-    // Growth, unless a busy machine held its last steps up.
-    let kind = summary.text("verdict.kind");
-    assert!(["growth", "retained"].contains(&kind), "{summary}");
-    assert_ne!(summary.text("verdict.confidence"), "high", "{summary}");
+    let lost = summary.count("lost.faults");
+    assert!(lost > LONG_STEPS * pages / 2, "{summary}");
+    expect_verdict(summary, "growth", "low");
     sentence(summary, "doubts", &["events were lost", "too low"]);
 }
 

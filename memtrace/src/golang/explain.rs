@@ -20,6 +20,8 @@ pub struct Beside {
     pub released_at_start: Option<u64>,
     /// The most HeapInuse that was read.
     pub peak_in_use: Option<u64>,
+    /// Then what follows is not all.
+    pub calls_lost: bool,
     /// By the kernel side, since the trace began: requested by advice, and faulted in again.
     pub freed_bytes: u64,
     pub dontneeded_bytes: u64,
@@ -159,7 +161,7 @@ fn pprof(books: &Books, beside: &Beside) -> Option<String> {
 
 /// HeapReleased against what the kernel saw.
 fn released(books: &Books, beside: &Beside) -> Option<String> {
-    let before = beside.released_at_start?;
+    let before = beside.released_at_start.filter(|_| !beside.calls_lost)?;
     let seen = beside.freed_bytes.saturating_add(beside.dontneeded_bytes);
     let change = signed(books.stats.heap_released, before);
     (seen.max(books.stats.heap_released.abs_diff(before)) >= MIB).then(|| {
@@ -257,6 +259,13 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("idle heap"), "{text}");
+        let lossy = Beside {
+            released_at_start: Some(100 * MIB),
+            freed_bytes: 7000 * MIB,
+            calls_lost: true,
+            ..Beside::default()
+        };
+        assert!(!all(&books, lossy).contains("changed by"));
     }
 
     #[test]

@@ -192,7 +192,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
                 runtimes,
                 effects: Vec::new(),
                 verdict: None,
-                go: go(mm, around),
+                go: go(mm, around, &lost),
                 what_if: None,
                 gctrace: None,
             }
@@ -257,7 +257,7 @@ fn judge(summary: &Summary, mm: &Mm, lost_faults: u64, fault_ns: Option<u64>) ->
 }
 
 /// What a Go process said, beside what the kernel side saw of it.
-fn go(mm: &Mm, around: &Surroundings<'_>) -> Option<golang::Report> {
+fn go(mm: &Mm, around: &Surroundings<'_>, lost: &Lost) -> Option<golang::Report> {
     let (pid, report) = around.go.as_ref()?;
     // One process is asked, and of its images the last one answered.
     if mm.pid != *pid || mm.image != around.last_image {
@@ -270,6 +270,7 @@ fn go(mm: &Mm, around: &Surroundings<'_>) -> Option<golang::Report> {
         let beside = Beside {
             in_use: table.reading.in_use,
             released_at_start: report.released_at_start,
+            calls_lost: lost.calls > 0,
             peak_in_use: report.peak_in_use,
             freed_bytes: requested(Advice::FREE),
             dontneeded_bytes: requested(Advice::DONTNEED),

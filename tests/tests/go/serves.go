@@ -15,7 +15,11 @@ import (
 	"time"
 )
 
-const mib = 1 << 20
+const (
+	mib = 1 << 20
+	// Sixteen times the profile's rate: that one of these is not sampled happens once in e^16.
+	chunk = 8 * mib
+)
 
 var (
 	live    [][]byte
@@ -32,7 +36,7 @@ func main() {
 		panic(err)
 	}
 	go http.Serve(listener, nil)
-	live = fill(64)
+	live = fill(64 * mib)
 	if len(os.Args) > 1 && os.Args[1] == "c" {
 		holdInC(200 * mib)
 	}
@@ -42,7 +46,7 @@ func main() {
 		switch lines.Text() {
 		case "go": // where it listens
 		case "peak":
-			garbage = fill(400)
+			garbage = fill(400 * mib)
 		case "idle":
 			garbage = nil
 			// Swept, and not given back: the scavenger does not come in the time this takes.
@@ -56,12 +60,12 @@ func main() {
 	}
 }
 
-// fill allocates so many MiB and writes to every page.
-func fill(count int) [][]byte {
-	chunks := make([][]byte, count)
+// fill allocates so many bytes and writes to every page.
+func fill(bytes int) [][]byte {
+	chunks := make([][]byte, bytes/chunk)
 	for i := range chunks {
-		chunks[i] = make([]byte, mib)
-		for at := 0; at < mib; at += 4096 {
+		chunks[i] = make([]byte, chunk)
+		for at := 0; at < chunk; at += 4096 {
 			chunks[i][at] = 1
 		}
 	}
@@ -73,7 +77,7 @@ func tell(address string) {
 	runtime.ReadMemStats(&stats)
 	json.NewEncoder(os.Stdout).Encode(map[string]interface{}{
 		"address":        address,
-		"live_bytes":     len(live) * mib,
+		"live_bytes":     len(live) * chunk,
 		"in_use_bytes":   stats.HeapInuse,
 		"idle_bytes":     stats.HeapIdle,
 		"released_bytes": stats.HeapReleased,
