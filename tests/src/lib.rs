@@ -17,6 +17,7 @@ pub mod programs;
 pub mod reclaim;
 pub mod record;
 pub mod run;
+pub mod runtimes;
 pub mod scenario;
 pub mod scene;
 pub mod smaps;

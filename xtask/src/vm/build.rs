@@ -13,7 +13,7 @@ use crate::process;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// They look at the checkout, at the command line, at programs that no guest has, or at what is made
 /// of figures, whatever the kernel they come from.
-const NOT_OF_THE_KERNEL: [&str; 11] = [
+const NOT_OF_THE_KERNEL: [&str; 12] = [
     "bench_workload",
     "cli",
     "gctrace",
@@ -21,6 +21,7 @@ const NOT_OF_THE_KERNEL: [&str; 11] = [
     "go_runtime",
     "jemalloc",
     "object",
+    "runtime_files",
     "runtimes",
     "tidy",
     "verdicts",
