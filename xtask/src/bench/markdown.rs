@@ -5,6 +5,14 @@ use super::goals::{self, Verdict};
 use super::report::{Kind, Report, Row, Sample, Table};
 use super::units::{added, bytes, grouped, percent, time};
 
+/// Those that tell of each event, as the README names them, and how their rows begin.
+const PEERS: [(&str, &str); 4] = [
+    ("perf record", "perf record -e page-faults"),
+    ("perf trace", "perf trace"),
+    ("bpftrace's printf", "bpftrace, printf"),
+    ("strace", "strace"),
+];
+
 /// Everything: the machine, the targets, each workload.
 pub fn full(report: &Report) -> String {
     let mut text = machine(report);
@@ -36,48 +44,51 @@ pub fn short(report: &Report) -> String {
     for warning in machine.warnings() {
         let _ = writeln!(text, "Beware: {warning}.");
     }
-    text += "\n| | untraced | an empty BPF program adds | memtrace adds | others add |\n|---|---|---|---|---|\n";
+    text += "\n| | untraced | an empty BPF program adds | memtrace adds |";
+    for (name, _) in PEERS {
+        let _ = write!(text, " {name} adds |");
+    }
+    text += "\n|---|---|---|---|";
+    text += &"---|".repeat(PEERS.len());
+    text.push('\n');
     for table in &report.tables {
         let untraced = table.rows.iter().find(|row| row.kind == Kind::Untraced);
         let untraced = untraced
             .and_then(Row::values)
             .map_or("-".to_owned(), |s| time(s.median));
-        let list = |kind: Kind| {
-            // The rest is in the full tables.
-            let wanted = |row: &&Row| {
-                row.kind == kind
-                    && !row.label.contains("--fault-source")
-                    && !row.label.contains("--exact-bytes")
-            };
-            let rows = table.rows.iter().filter(wanted);
-            let cells: Vec<String> = rows
-                .filter_map(|row| {
-                    let cost = added(table.added(row)?.median);
-                    let name = row.label.replace('*', "");
-                    let name = name.strip_prefix("memtrace ").unwrap_or(&name);
-                    Some(format!("`{name}` {cost}"))
-                })
-                .collect();
-            if cells.is_empty() {
-                "-".to_owned()
-            } else {
-                cells.join("<br>")
-            }
-        };
-        let _ = writeln!(
+        // As it is run by default, or without the stream where only that was measured.
+        let memtrace = table
+            .row(goals::DEFAULT)
+            .or_else(|| table.rows.iter().find(|row| row.kind == Kind::Memtrace));
+        let _ = write!(
             text,
-            "| {} | {untraced} | {} | {} | {} |",
+            "| {} | {untraced} | {} | {} |",
             table.title,
-            table
-                .floor()
-                .and_then(|row| table.added(row))
-                .map_or("-".to_owned(), |s| added(s.median)),
-            list(Kind::Memtrace),
-            list(Kind::Peer),
+            told_from_chance(table, table.floor()),
+            told_from_chance(table, memtrace),
         );
+        for (_, label) in PEERS {
+            let row = table.rows.iter().find(|row| row.label.starts_with(label));
+            let _ = write!(text, " {} |", told_from_chance(table, row));
+        }
+        text.push('\n');
     }
+    text += "\n<: no more than untraced runs differ by among themselves. -: not tried.\n";
     let _ = write!(text, "\n{}", targets(report, Verdict::is_known));
     text
+}
+
+/// What a row adds, or less than what where that can't be told from chance.
+fn told_from_chance(table: &Table, row: Option<&Row>) -> String {
+    let Some(cost) = row.and_then(|row| table.added(row)) else {
+        return "-".to_owned();
+    };
+    let chance = table.chance();
+    if cost.median.abs() > chance {
+        added(cost.median)
+    } else {
+        format!("< {}", time(chance))
+    }
 }
 
 fn machine(report: &Report) -> String {

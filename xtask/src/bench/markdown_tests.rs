@@ -143,11 +143,31 @@ fn the_short_form_names_the_machine_and_has_a_row_for_each_workload() {
         "{text}"
     );
     assert!(
-        text.contains(
-            "| A fault | 1.00 µs | +50.0 ns | `--format json -o FILE` +100 ns | `perf record"
-        ),
+        text.contains("| A fault | 1.00 µs | +50.0 ns | +100 ns | +600 ns | - | - | - |"),
         "{text}"
     );
+}
+
+#[test]
+fn the_short_form_shows_no_figure_that_is_chance() {
+    let mut report = report();
+    let nothing = Seen::default();
+    let rows = &mut report.tables[0].rows;
+    // Half of its differences are 40 ns or more.
+    rows.push(row(
+        "again",
+        Kind::UntracedAgain,
+        &[1080.0, 920.0, 1000.0],
+        nothing,
+    ));
+    rows.push(row(
+        "strace -f",
+        Kind::Peer,
+        &[1070.0, 990.0, 1030.0],
+        nothing,
+    ));
+    let text = short(&report);
+    assert!(text.contains(" | - | < 40.0 ns |\n"), "{text}");
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl Table {
     }
 
     /// What untraced runs differ by: anything smaller may be chance.
-    fn chance(&self) -> f64 {
+    pub fn chance(&self) -> f64 {
         let untraced = [Kind::UntracedAgain, Kind::Untraced];
         let mut rows = self.rows.iter().filter(|row| untraced.contains(&row.kind));
         let differences = rows.find_map(|row| self.added(row));
