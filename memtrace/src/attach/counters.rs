@@ -25,7 +25,8 @@ pub struct Counts {
     /// Children that are not traced because there were too many.
     pub targets_overflow: u64,
     /// Times that the kernel did not run a program because another ran on that CPU; of which
-    /// class is not known, and kernels before 5.12 do not tell.
+    /// class is not known. Kernels before 5.12 do not tell, and of classic tracepoints, which those
+    /// of calls are, none before 6.7 (kernel/trace/bpf_trace.c:trace_call_bpf).
     pub missed: u64,
 }
 
