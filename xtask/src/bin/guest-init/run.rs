@@ -24,6 +24,8 @@ const MAX_OUTPUT: usize = 16 << 10;
 /// where it comes to that each time, what the test wants is not to be had.
 const LEFT_OUT: &str = "left out by the kernel, since another was running";
 const MAX_REPEATS: u32 = 3;
+/// A test that takes minutes is not begun anew again and again.
+const LONG: Duration = Duration::from_secs(100);
 /// For what is no test.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
@@ -85,7 +87,7 @@ fn one(plan: &Plan, binary: &Path, test: &str, full: String, console: &mut Conso
     let outcome = loop {
         match attempt(plan, binary, test)? {
             Outcome::Failed { output } if output.contains(LEFT_OUT) => {
-                if repeated == MAX_REPEATS {
+                if repeated == MAX_REPEATS || begun.elapsed() > LONG {
                     let why = "the kernel leaves programs out here whenever it has preempted another, \
                                and memtrace says that its figures are not exact";
                     break Outcome::NotRun { why: why.into() };
