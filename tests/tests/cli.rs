@@ -100,7 +100,7 @@ fn the_header_tells_what_is_traced_and_how() {
     assert_eq!(header.text("arch"), std::env::consts::ARCH);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("proc is mounted");
     assert_eq!(header.text("kernel"), release.trim());
-    let sources = ["tp_btf", "raw_tp", "tracepoint", "perf_sw"];
+    let sources = ["tp_btf", "raw_tp", "tracepoint"];
     assert!(sources.contains(&header.text("fault_source")), "{header}");
     let targets = header.list("targets");
     assert_eq!(targets.len(), 1, "{header}");

@@ -98,7 +98,7 @@ impl Work {
 /// Asks until nothing of the process is lazily free any more, or asking changes nothing.
 ///
 /// Lazily freed pages lie on one list with the cgroup's page cache, behind what was there before
-/// them: so more may have to be asked for than is lazily free, but never more than the list holds.
+/// them: so more may have to be asked for than is lazily free, but never more than the list holds, and a step.
 ///
 /// # Errors
 /// Those of memory.reclaim, but for what it says of a single call; and those of reading /proc.

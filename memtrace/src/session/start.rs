@@ -75,6 +75,7 @@ fn attach_to_running(
     // From here on, so that nothing that is recorded while we attach comes before its process.
     let begin_ns = clock::now_ns();
     let (mut attached, ends) = attach_programs(config, pids)?;
+    tracker.attached(clock::now_ns());
     for process in &processes {
         begin_running(process, begin_ns, tracker, &attached);
         tracker.count_exactly(process.pid, &mut attached);

@@ -35,6 +35,8 @@ pub struct Tracker {
     output: Box<dyn Output>,
     verbose: bool,
     status: bool,
+    /// Before that moment nothing can have been counted, whenever a process began.
+    attached_ns: u64,
     /// Of the last status, by pid and image.
     meters: HashMap<(u32, u32), Meter>,
     pub reclaim: Reclaim,
@@ -72,6 +74,7 @@ impl Tracker {
             output,
             verbose: config.verbose > 0,
             status: config.status,
+            attached_ns: 0,
             meters: HashMap::new(),
             born: HashMap::new(),
             malformed: 0,
@@ -88,6 +91,11 @@ impl Tracker {
             looked_for: HashMap::new(),
             notes: Vec::new(),
         })
+    }
+
+    /// The programs are attached.
+    pub fn attached(&mut self, at_ns: u64) {
+        self.attached_ns = at_ns;
     }
 
     pub fn header(&mut self, header: &Header) -> anyhow::Result<()> {
@@ -259,7 +267,7 @@ impl Tracker {
                 .mms()
                 .iter()
                 .filter(|mm| mm.end_ns.is_none())
-                .map(|mm| status(mm, lost, &mut self.meters))
+                .map(|mm| status(mm, lost, self.attached_ns, &mut self.meters))
                 .collect();
             self.output.status(&statuses).context(WRITING)?;
         }
@@ -337,11 +345,16 @@ impl Tracker {
 
 const WRITING: &str = "cannot write the output";
 
-fn status(mm: &Mm, lost: Lost, meters: &mut HashMap<(u32, u32), Meter>) -> Status {
+fn status(
+    mm: &Mm,
+    lost: Lost,
+    attached_ns: u64,
+    meters: &mut HashMap<(u32, u32), Meter>,
+) -> Status {
     let at_ns = lost.at_ns;
     let meter = meters
         .entry((mm.pid, mm.image))
-        .or_insert_with(|| Meter::new(mm.start_ns));
+        .or_insert_with(|| Meter::new(mm.start_ns.max(attached_ns)));
     // Where nothing can be lazily free nobody looks, and nobody needs to.
     let (lazyfree_bytes, effective_rss_bytes, looked_ns) =
         if lost.calls > 0 || !mm.nothing_is_lazy() {

@@ -60,9 +60,13 @@ pub fn short(report: &Report) -> String {
         let memtrace = table
             .row(goals::DEFAULT)
             .or_else(|| table.rows.iter().find(|row| row.kind == Kind::Memtrace));
+        let mode = match memtrace {
+            Some(row) if row.label != goals::DEFAULT => " (-q)",
+            _ => "",
+        };
         let _ = write!(
             text,
-            "| {} | {untraced} | {} | {} |",
+            "| {} | {untraced} | {} | {}{mode} |",
             table.title,
             told_from_chance(table, table.floor()),
             told_from_chance(table, memtrace),
@@ -73,7 +77,8 @@ pub fn short(report: &Report) -> String {
         }
         text.push('\n');
     }
-    text += "\n<: no more than untraced runs differ by among themselves. -: not tried.\n";
+    text += "\nmemtrace: with everything streamed to a file, or with -q. <: no more than untraced runs differ by among \
+             themselves. -: not tried.\n";
     let _ = write!(text, "\n{}", targets(report, Verdict::is_known));
     text
 }

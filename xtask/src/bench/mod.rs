@@ -164,11 +164,7 @@ fn measure(args: &Args, root: &Path, results: &Path) -> Result<Report> {
 /// The sources of faults that this memtrace knows besides the one that it takes by itself.
 fn rungs(setup: &Setup) -> Result<Vec<&'static str>> {
     let help = process::stdout(Command::new(&setup.memtrace).arg("--help"))?;
-    let options = [
-        "-q --fault-source raw_tp",
-        "-q --fault-source tracepoint",
-        "-q --fault-source perf_sw",
-    ];
+    let options = ["-q --fault-source raw_tp", "-q --fault-source tracepoint"];
     let known = |options: &&str| {
         let name = options.rsplit(' ').next().unwrap_or_default();
         help.contains(&format!("- {name}:"))

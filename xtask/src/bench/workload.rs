@@ -73,9 +73,14 @@ impl Workload {
     }
 
     pub fn about(self) -> String {
+        let without = if self.is_lazy() {
+            "after it has gone"
+        } else {
+            "before and after"
+        };
         let slow = format!(
             "a run is {INNER_ROUNDS} rounds ({INNER_ROUNDS_OF_SLOW} under what takes microseconds an event), its value their \
-             median; what is added is against the same process without the tracer, before and after, and with nothing attached it is chance"
+             median; what is added is against the same process without the tracer, {without}, and with nothing attached it is chance"
         );
         match self {
             Self::Faults | Self::Random => format!(
@@ -104,6 +109,11 @@ impl Workload {
             ),
             Self::Redis => redis::about(),
         }
+    }
+
+    /// Something is held lazily free, which is made under the tracer's eyes.
+    fn is_lazy(self) -> bool {
+        matches!(self, Self::Lazy | Self::BystanderLazy)
     }
 
     pub fn event(self) -> &'static str {
@@ -230,7 +240,7 @@ impl Workload {
             Self::BystanderLazy => (waits(LAZY_PAGES), Some(faults(0, 0))),
             Self::Redis => unreachable!("it returned above"),
         };
-        let lazy = matches!(self, Self::Lazy | Self::BystanderLazy);
+        let lazy = self.is_lazy();
         let cpu = setup.cpus.measured;
         let mut target = Target::start(&setup.workload, &target, cpu)?;
         let mut bystander = match bystander {
