@@ -84,7 +84,7 @@ pub fn current() -> Option<Task> {
             core::mem::size_of::<bpf_pidns_info>() as u32,
         )
     };
-    // A task of another namespace has no pid in ours and can't be a target.
+    // The helper knows no task of another namespace, nor of one below ours: those are refused as targets.
     (ret == 0).then_some(Task {
         pid: ids.tgid,
         tid: ids.pid,

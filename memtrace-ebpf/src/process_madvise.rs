@@ -102,8 +102,15 @@ fn emit(
     flags: u32,
     args: [u64; 6],
 ) {
+    // One wake-up a call: its ranges come together.
+    let (index, ranges) = (args[4] as u32, (args[4] >> 32) as u32);
+    let class = if index + 1 >= ranges {
+        Class::UrgentCall
+    } else {
+        Class::Call
+    };
     send(
-        Class::UrgentCall,
+        class,
         CallRecord {
             head: task.head(kind::CALL, call::PROCESS_MADVISE, flags),
             enter_ns: pending.enter_ns,

@@ -137,7 +137,7 @@ impl Reader {
             // In this order: a call that was not in flight when looked for is in the ring by now,
             // and so is a batch that is not found in its place any more.
             let now_ns = clock::now_ns();
-            let oldest_ns = self.oldest_pending_ns();
+            let oldest_ns = self.oldest_pending_ns(now_ns.saturating_sub(LONGEST_WAIT_NS));
             let gathered = self.batches.peek(now_ns, &mut self.buffer);
             let (drained, emptied) = self.drain();
             let records = gathered + drained;
@@ -149,9 +149,6 @@ impl Reader {
                 let _ = self.hand_over();
                 return Ok(());
             }
-            // A call can hang for as long as a file system or a userfaultfd lets it; what happens
-            // meanwhile must be seen all the same. If it does come back, it counts as late.
-            let oldest_ns = oldest_ns.max(now_ns.saturating_sub(LONGEST_WAIT_NS));
             let complete = now_ns.min(oldest_ns).saturating_sub(STAMP_TO_RING_NS);
             if emptied {
                 self.complete_ns = self.complete_ns.max(complete);
@@ -192,8 +189,11 @@ impl Reader {
         }
     }
 
-    /// The enter of the oldest call in flight that may have taken memory away already.
-    fn oldest_pending_ns(&self) -> u64 {
+    /// The enter of the oldest call in flight, since then, that may have taken memory away already.
+    ///
+    /// A call can hang for as long as a file system or a userfaultfd lets it; what happens
+    /// meanwhile must be seen all the same. If it does come back, it counts as late.
+    fn oldest_pending_ns(&self, since_ns: u64) -> u64 {
         // Threads come and go in the map while it is walked, which may begin the walk anew: bounded.
         self.ends
             .pending
@@ -202,6 +202,7 @@ impl Reader {
             .filter_map(Result::ok)
             .filter(|(_, pending)| holds_back(pending.0.call as u16, &pending.0.args))
             .map(|(_, pending)| pending.0.enter_ns)
+            .filter(|enter_ns| *enter_ns >= since_ns)
             .min()
             .unwrap_or(u64::MAX)
     }

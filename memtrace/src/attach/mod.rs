@@ -108,13 +108,24 @@ pub struct RingEnds {
     pub pending: HashMap<MapData, u32, Wire<Pending>>,
 }
 
-/// Loads and attaches everything, in an order that leaves no gap: lifecycle, then calls, then faults.
+/// Loads and attaches everything: lifecycle, then faults, then calls. A mapping is taken for one
+/// whose every fault was seen if its call was: so faults come before calls.
 ///
 /// # Errors
 /// One sentence that says what could not be loaded or attached, why, and what to do.
 pub fn attach(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     let kernel = Kernel::running().context("uname")?;
     preflight(&kernel)?;
+    if let Some(pid) = options
+        .pids
+        .iter()
+        .find(|pid| !namespace::can_be_told(**pid))
+    {
+        bail!(
+            "process {pid} is in a pid namespace below memtrace's own, which is not the machine's first: \
+             run memtrace on the host, or in that process's container"
+        );
+    }
     let result = in_sight_of_tracefs(|| attach_here(options, &kernel));
     give_back_freed_memory();
     result
@@ -189,10 +200,10 @@ fn attach_here(options: &Options, kernel: &Kernel) -> anyhow::Result<(Attached, 
     }
 
     programs::attach_lifecycle(&mut ebpf)?;
-    programs::attach_calls(&mut ebpf)?;
     let btf = Btf::from_sys_fs().ok();
     let (fault_source, passed_over) =
         attach_faults(&mut ebpf, options.fault_source, kernel, btf.as_ref())?;
+    programs::attach_calls(&mut ebpf)?;
     if let Some(btf) = btf.filter(|_| options.counts_pages) {
         resident.prepare(&mut ebpf, &btf);
     }

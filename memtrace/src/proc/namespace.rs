@@ -36,6 +36,14 @@ fn kernel_dev(major: u32, minor: u32) -> u64 {
     u64::from(major) << 20 | u64::from(minor)
 }
 
+/// Whether the kernel side can tell this process by its pid: in any namespace but the first,
+/// `bpf_get_ns_current_pid_tgid` knows the tasks of just that one (kernel/bpf/helpers.c), and none
+/// of a namespace below it. A process that can't be looked at is taken for one that can be told.
+pub fn can_be_told(pid: u32) -> bool {
+    let own_is_first = own().is_ok_and(|own| own.initial);
+    own_is_first || status::read(pid).is_ok_and(|status| status.ns_pids.len() <= 1)
+}
+
 /// Whether the capabilities of this process count for the whole machine: those of a nested user namespace do not.
 pub fn in_initial_user_namespace() -> bool {
     stat_raw(c"/proc/self/ns/user").is_ok_and(|stat| stat.st_ino == INITIAL_USER_NS)

@@ -122,13 +122,12 @@ impl Enrich {
     /// Up to which time events may be given out of those that are complete up to `complete_ns`: an
     /// exec takes its place where it passed the point of no return, and is told of later.
     pub fn complete_ns(&self, complete_ns: u64) -> u64 {
-        let Some(&oldest_ns) = self.prepared.values().min() else {
-            return complete_ns;
-        };
-        if complete_ns == u64::MAX {
-            return complete_ns;
-        }
-        complete_ns.min(oldest_ns.max(complete_ns.saturating_sub(LONGEST_EXEC_NS)))
+        // One that takes longer holds up nothing any more: its end may be lost.
+        let since_ns = complete_ns.saturating_sub(LONGEST_EXEC_NS);
+        let waited_for = self.prepared.values().filter(|at_ns| **at_ns >= since_ns);
+        waited_for
+            .min()
+            .map_or(complete_ns, |oldest_ns| complete_ns.min(*oldest_ns))
     }
 
     /// Which folios the process may get now.

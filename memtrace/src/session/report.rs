@@ -312,7 +312,8 @@ fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
     if mm.totals.unseen_calls > 0 {
         let calls = counted(mm.totals.unseen_calls, "call");
         notes.push(format!(
-            "{calls} under way when tracing began: what was done there is not known"
+            "{calls} of which only the end was seen (under way when tracing began, or refused by seccomp): \
+             what was done there is not known"
         ));
     }
     if mm.totals.untargeted_calls > 0 {
