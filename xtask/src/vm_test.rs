@@ -21,6 +21,10 @@ use crate::{paths, process};
 /// A guest that says nothing for so long hangs: longer than a test may take, begun anew as often as may be.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
 
+/// Where guests write, below target/vm, and what they say there.
+const RUNS: &str = "runs";
+const SAID: &str = "said.jsonl";
+
 #[derive(clap::Args)]
 #[command(
     after_help = "The kernels are kept under target/vm: remove that to have newer ones fetched."
@@ -38,6 +42,9 @@ pub struct Args {
     /// Write the table to memtrace/docs/kernels.md; wants the whole matrix
     #[arg(long)]
     doc: bool,
+    /// Run nothing: the table of what each guest said when it last ran, kernel by kernel
+    #[arg(long, conflicts_with_all = ["kernels", "filter"])]
+    last: bool,
     /// Show each test as it ends
     #[arg(short, long)]
     verbose: bool,
@@ -48,27 +55,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("--doc writes what the whole matrix has shown: leave --kernel and --filter out");
     }
     let root = paths::checkout()?;
-    let kernels = chosen(&args.kernels)?;
-    // Told before minutes are spent on building.
-    process::tool(qemu::PROGRAM.0, qemu::PROGRAM.1)?;
     let dir = paths::target(&root).join("vm");
-    let files = kernels
-        .into_iter()
-        .map(|kernel| Ok((kernel, kernel.fetch(&dir.join("kernels"))?)))
-        .collect::<Result<Vec<_>>>()?;
-    let common = image::common(&build::build(&root)?)?;
-
-    let boots = files
-        .iter()
-        .flat_map(|(kernel, files)| Boot::of(kernel).into_iter().map(move |boot| (boot, files)));
-    let rows = Matrix {
-        args,
-        common: &common,
-        dir: &dir.join("runs"),
-        todo: Mutex::new(boots.enumerate().collect()),
-        done: Mutex::default(),
-    }
-    .run()?;
+    let rows = if args.last {
+        last(&dir.join(RUNS))?
+    } else {
+        boot_all(args, &root, &dir)?
+    };
 
     let table = table::markdown(&rows);
     let good = tell(&rows);
@@ -82,6 +74,54 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+/// What the guests have said, as far as they were run.
+fn last(runs: &Path) -> Result<Vec<(Boot, Report)>> {
+    let boots = MATRIX.iter().flat_map(Boot::of);
+    boots
+        .map(|boot| {
+            let said = runs.join(boot.file_name()).join(SAID);
+            let said = fs::read_to_string(&said).with_context(|| {
+                let name = boot.kernel.name;
+                format!(
+                    "{}: run `cargo xtask vm-test --kernel {name}` first",
+                    said.display()
+                )
+            })?;
+            Ok((boot, Report::read(&said)))
+        })
+        .collect()
+}
+
+/// Builds the tests, and boots each of the kernels as often as it is to be.
+fn boot_all(args: &Args, root: &Path, dir: &Path) -> Result<Vec<(Boot, Report)>> {
+    let kernels = chosen(&args.kernels)?;
+    // Told before minutes are spent on building.
+    process::tool(qemu::PROGRAM.0, qemu::PROGRAM.1)?;
+    let files = kernels
+        .into_iter()
+        .map(|kernel| Ok((kernel, kernel.fetch(&dir.join("kernels"))?)))
+        .collect::<Result<Vec<_>>>()?;
+    let common = image::common(&build::build(root)?)?;
+    // What some of the tests have shown is not taken for what all have.
+    let runs = if args.filter.is_some() {
+        "filtered"
+    } else {
+        RUNS
+    };
+
+    let boots = files
+        .iter()
+        .flat_map(|(kernel, files)| Boot::of(kernel).into_iter().map(move |boot| (boot, files)));
+    Matrix {
+        args,
+        common: &common,
+        dir: &dir.join(runs),
+        todo: Mutex::new(boots.enumerate().collect()),
+        done: Mutex::default(),
+    }
+    .run()
 }
 
 const DOC: &str = "\
@@ -162,7 +202,7 @@ impl Matrix<'_> {
             image: &image,
             memory_mib: boot.memory_mib,
             log: dir.join("kernel.log"),
-            said: dir.join("said.jsonl"),
+            said: dir.join(SAID),
         };
         for file in [&machine.log, &machine.said] {
             // What an earlier run has left would be read as this one's.
