@@ -38,6 +38,14 @@ pub fn attach(pid: u32) -> Trace {
     trace
 }
 
+/// Looks at a program while it does its work; what it says of that comes first.
+pub fn look_at_work(workload: &mut Workload) -> (Record, Run) {
+    let trace = attach(workload.pid);
+    let truth = workload.go();
+    trace.signal(libc::SIGINT);
+    (truth, trace.finish())
+}
+
 /// Looks at a program that holds still.
 pub fn look(workload: Workload) -> Run {
     let trace = attach(workload.pid);

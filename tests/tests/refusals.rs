@@ -14,6 +14,7 @@ use memtrace_tests::tracer::command;
 use memtrace_tests::workload::Workload;
 use memtrace_tests::{exe, needs};
 
+const UNSHARE: Need = Need::Program("unshare", "util-linux");
 const NOBODY: u32 = 65534;
 /// include/uapi/linux/capability.h
 const CAP_SYS_ADMIN: u64 = 21;
@@ -188,4 +189,33 @@ fn a_full_disk_is_said_and_not_a_panic() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("No space left"), "{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// Runs a script as the first process of a pid namespace of its own, with memtrace as `$1`.
+fn in_pid_namespace(script: &str) -> Output {
+    Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "sh", "-c", script, "sh"])
+        .arg(command().get_program())
+        .stdin(Stdio::null())
+        .output()
+        .expect("unshare runs")
+}
+
+#[test]
+fn a_process_of_a_pid_namespace_below_ours() {
+    needs!(Need::Tracing, Need::Mounting, UNSHARE);
+    let script = r#"
+        unshare --pid --kill-child sleep 60 & between=$!
+        while below=$(cat /proc/$between/task/$between/children) && [ -z "$below" ]; do :; done
+        "$1" -p $below
+        status=$?
+        kill -9 $between
+        exit $status
+    "#;
+    refused(&in_pid_namespace(script), 1, "in a pid namespace below");
+
+    // That no process has the pid that doctor tries is no such case.
+    let output = in_pid_namespace(r#""$1" doctor --format json"#);
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains(r#""works":true"#), "{report}");
 }

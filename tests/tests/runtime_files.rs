@@ -8,8 +8,8 @@ use memtrace_tests::golang::{self, GO};
 use memtrace_tests::needs::Need;
 use memtrace_tests::programs::{JEMALLOC, PERL, jemalloc, perl_command};
 use memtrace_tests::runtimes::{
-    LAZILY, attach, copy, glibc_version, is_noted, jemalloc_version, look, runtime, set, settings,
-    start_go,
+    LAZILY, copy, glibc_version, is_noted, jemalloc_version, look, look_at_work, runtime, set,
+    settings, start_go,
 };
 use memtrace_tests::tempdir::TempDir;
 use memtrace_tests::workload::Workload;
@@ -160,10 +160,7 @@ fn mapped_files_that_are_no_libraries_disturb_nothing() {
     }
     let paths: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
     let mut workload = Workload::start(&exe!("maps_code"), &paths);
-    let trace = attach(workload.pid);
-    let truth = workload.go();
-    trace.signal(libc::SIGINT);
-    let run = trace.finish();
+    let (truth, run) = look_at_work(&mut workload);
     workload.end();
     let summary = run.summary();
     summary.expect(&[

@@ -11,7 +11,8 @@ use memtrace_tests::programs::{JEMALLOC, PERL, REDIS, Redis, jemalloc, perl};
 use memtrace_tests::record::Record;
 use memtrace_tests::run::Run;
 use memtrace_tests::runtimes::{
-    LAZILY, attach, glibc_version, is_noted, jemalloc_version, runtime, set, settings, start_go,
+    LAZILY, attach, glibc_version, is_noted, jemalloc_version, look_at_work, runtime, set,
+    settings, start_go,
 };
 use memtrace_tests::wait;
 
@@ -71,10 +72,7 @@ fn a_go_program_is_shown_with_its_version_its_setting_and_what_it_does() {
         (None, "MADV_DONTNEED", "and no MADV_FREE were seen"),
     ] {
         let mut workload = start_go(&program, setting);
-        let trace = attach(workload.pid);
-        workload.go();
-        trace.signal(libc::SIGINT);
-        let run = trace.finish();
+        let (_, run) = look_at_work(&mut workload);
         workload.kill();
 
         let summary = run.summary();
@@ -112,10 +110,7 @@ fn a_setting_that_others_do_not_heed_is_contradicted() {
     let program = golang::build("advises", built());
     let version = golang::version(built());
     let mut workload = start_go(&program, Some("madvdontneed=1"));
-    let trace = attach(workload.pid);
-    let truth = workload.go();
-    trace.signal(libc::SIGINT);
-    let run = trace.finish();
+    let (truth, run) = look_at_work(&mut workload);
     workload.end();
     let summary = run.summary();
     summary.expect(&[
@@ -183,10 +178,7 @@ fn a_preloaded_jemalloc_is_shown_with_its_setting_and_what_it_does() {
         ("dirty_decay_ms:0,muzzy_decay_ms:0", "MADV_DONTNEED"),
     ] {
         let mut workload = perl(setting);
-        let trace = attach(workload.pid);
-        workload.go();
-        trace.signal(libc::SIGINT);
-        let run = trace.finish();
+        let (_, run) = look_at_work(&mut workload);
         workload.say("again");
         workload.end();
 

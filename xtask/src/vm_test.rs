@@ -89,7 +89,9 @@ fn last(runs: &Path) -> Result<Vec<(Boot, Report)>> {
                     said.display()
                 )
             })?;
-            Ok((boot, Report::read(&said)))
+            let mut report = Report::read(&said);
+            judge(&boot, &mut report, false);
+            Ok((boot, report))
         })
         .collect()
 }
@@ -218,20 +220,9 @@ impl Matrix<'_> {
             }
         })?;
         let mut report = Report::read(&machine.said());
+        judge(boot, &mut report, self.args.filter.is_some());
         if !report.done {
-            report
-                .trouble
-                .push(early_end(end, &report, &machine.log_tail()));
-        } else if report.ran.is_empty() && self.args.filter.is_none() {
-            report
-                .trouble
-                .push("the guest has found no test to run".to_owned());
-        } else if report.fault_source() != Some(boot.fault_source) {
-            report.trouble.push(format!(
-                "page faults are taken from {}, expected {}",
-                report.fault_source().unwrap_or("nowhere"),
-                boot.fault_source
-            ));
+            report.trouble.push(early_end(end, &machine.log_tail()));
         }
         eprintln!(
             "{} ({}): {} passed, {} failed, {} not run, {} s",
@@ -260,14 +251,32 @@ fn tell_test(boot: &Boot, ran: &Ran) {
     );
 }
 
-fn early_end(end: End, report: &Report, log: &str) -> String {
-    let how = match end {
-        End::Ended => "the guest ended before its tests did",
-        End::Silent => "the guest fell silent and was ended",
+/// Notes what is wrong with a report beside its failed tests.
+fn judge(boot: &Boot, report: &mut Report, filtered: bool) {
+    let trouble = if !report.done {
+        let test = report.unfinished.as_deref();
+        let place = test.map_or(String::new(), |test| format!(", in {test}"));
+        format!("the guest did not come to the end of its tests{place}")
+    } else if report.ran.is_empty() && !filtered {
+        "the guest has found no test to run".to_owned()
+    } else if report.fault_source() != Some(boot.fault_source) {
+        format!(
+            "page faults are taken from {}, expected {}",
+            report.fault_source().unwrap_or("nowhere"),
+            boot.fault_source
+        )
+    } else {
+        return;
     };
-    let test = report.unfinished.as_deref();
-    let place = test.map_or(String::new(), |test| format!(", in {test}"));
-    format!("{how}{place}; the end of its kernel's log:\n{log}")
+    report.trouble.push(trouble);
+}
+
+fn early_end(end: End, log: &str) -> String {
+    let how = match end {
+        End::Ended => "it ended by itself",
+        End::Silent => "it fell silent and was ended",
+    };
+    format!("{how}; the end of its kernel's log:\n{log}")
 }
 
 /// Prints what went wrong on any kernel; whether nothing did.

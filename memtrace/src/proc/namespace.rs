@@ -41,7 +41,7 @@ fn kernel_dev(major: u32, minor: u32) -> u64 {
 /// of a namespace below it. A process that can't be looked at is taken for one that can be told.
 pub fn can_be_told(pid: u32) -> bool {
     let own_is_first = own().is_ok_and(|own| own.initial);
-    own_is_first || status::read(pid).is_ok_and(|status| status.ns_pids.len() <= 1)
+    own_is_first || !status::read(pid).is_ok_and(|status| status.ns_pids.len() > 1)
 }
 
 /// Whether the capabilities of this process count for the whole machine: those of a nested user namespace do not.

@@ -215,3 +215,20 @@ impl Names {
 fn is_gone(pid: u32) -> bool {
     proc::stat::read(pid).map_or(true, |stat| stat.is_dead())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exec_holds_events_up_from_its_point_of_no_return_but_not_for_ever() {
+        let at_ns = 10_000_000_000;
+        let mut enrich = Enrich::new(false);
+        enrich.take(Record::Prepare { at_ns, pid: 7 }, &mut Reorder::default());
+        assert_eq!(enrich.complete_ns(at_ns - 1), at_ns - 1);
+        let last_ns = at_ns + LONGEST_EXEC_NS;
+        assert_eq!(enrich.complete_ns(last_ns), at_ns);
+        assert_eq!(enrich.complete_ns(last_ns + 1), last_ns + 1);
+        assert_eq!(enrich.complete_ns(u64::MAX), u64::MAX);
+    }
+}
