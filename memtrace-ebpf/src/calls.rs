@@ -133,7 +133,7 @@ fn exit(ctx: &TracePointContext, call: u16) -> u32 {
         _ => {
             debug!(
                 ctx,
-                "pid {} left a call that it entered before tracing began", task.pid
+                "pid {} left a call whose beginning was not seen", task.pid
             );
             send(
                 Class::Call,

@@ -17,6 +17,7 @@ mod pod;
 pub mod proc;
 pub mod reclaim;
 pub mod runtime;
+pub mod say;
 pub mod session;
 pub mod source;
 pub mod units;

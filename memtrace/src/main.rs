@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use memtrace::config::{Action, Config, Format, Sink};
 use memtrace::output::terminal::{self, Size};
 use memtrace::output::{JsonOutput, Output, TextOptions, TextOutput};
+use memtrace::say::say;
 use memtrace::{attach, cli, demo, doctor, reclaim, session};
 
 fn main() -> ExitCode {
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("memtrace: {error:#}");
+            say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -28,15 +29,13 @@ fn main() -> ExitCode {
 
 fn trace(config: &Config) -> anyhow::Result<u8> {
     for note in config.notes.iter().filter(|_| config.verbose > 0) {
-        eprintln!("memtrace: {note}");
+        say(note);
     }
-    // Opened first: a file that can't be written is better known before anything is attached.
-    let output = open(config)?;
     // One thread is enough: the ring has its own, and everything here waits most of the time.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(session::run(config, output))
+        .block_on(session::run(config, || open(config)))
 }
 
 /// The output that the configuration asks for.

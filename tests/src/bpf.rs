@@ -1,25 +1,55 @@
-//! Which BPF programs a process has loaded, and whether the kernel still has them.
+//! Which BPF programs and maps a process has, what is in them, and whether the kernel still has them.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
 
 /// bpf(2) command (include/uapi/linux/bpf.h).
 const BPF_PROG_GET_FD_BY_ID: i64 = 13;
 
 /// The ids of the programs that a process holds, directly or by a link.
 pub fn programs_of(pid: u32) -> BTreeSet<u32> {
+    held_by(pid, "prog_id:")
+}
+
+/// The elements of a map that a process holds, by bpftool(8), as JSON.
+pub fn elements(pid: u32, map: &str) -> Value {
+    let named = |id: &&u32| bpftool(&["show", "id", &id.to_string()])["name"] == map;
+    let maps = held_by(pid, "map_id:");
+    let id = maps.iter().find(named);
+    let id = id.unwrap_or_else(|| panic!("no {map} among the maps {maps:?} of {pid}"));
+    bpftool(&["dump", "id", &id.to_string()])
+}
+
+fn bpftool(args: &[&str]) -> Value {
+    let output = Command::new("bpftool")
+        .args(["--json", "map"])
+        .args(args)
+        .output()
+        .expect("bpftool runs");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("bpftool map {args:?}: {error}: {output:?}"))
+}
+
+/// The ids on the lines of its descriptors that begin so.
+fn held_by(pid: u32, key: &str) -> BTreeSet<u32> {
     let dir = format!("/proc/{pid}/fdinfo");
     let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{dir}: {error}"));
     entries
         .flatten()
         // A file that was closed meanwhile holds nothing.
         .filter_map(|entry| fs::read_to_string(entry.path()).ok())
-        .flat_map(|info| info.lines().filter_map(program_id).collect::<Vec<_>>())
+        .flat_map(|info| {
+            let ids = info.lines().filter_map(|line| id_after(key, line));
+            ids.collect::<Vec<_>>()
+        })
         .collect()
 }
 
-fn program_id(line: &str) -> Option<u32> {
-    line.strip_prefix("prog_id:")?.trim().parse().ok()
+fn id_after(key: &str, line: &str) -> Option<u32> {
+    line.strip_prefix(key)?.trim().parse().ok()
 }
 
 /// Whether the kernel still has a program. Ids are not reused until all others were.
@@ -53,7 +83,7 @@ pub fn attached_by(pid: u32) -> BTreeSet<String> {
         .flatten()
         .filter_map(|entry| fs::read_to_string(entry.path()).ok())
         .filter(|info| info.lines().any(|line| line.starts_with("link_type:")))
-        .filter_map(|info| info.lines().find_map(program_id))
+        .filter_map(|info| info.lines().find_map(|line| id_after("prog_id:", line)))
         .filter_map(name_of)
         .collect()
 }

@@ -30,31 +30,37 @@ impl Trace {
 
     /// Traces what the arguments name.
     pub fn with(args: &[&str]) -> Self {
-        let mut command = command();
-        command.args(args);
-        Self::spawn(command, Stdio::null(), Stdio::null())
+        Self::behind(&[], args)
+    }
+
+    /// As [`Trace::with`], by a program that becomes memtrace after having changed what it finds.
+    pub fn behind(wrapper: &[&str], args: &[&str]) -> Self {
+        Self::spawn(wrapper, args, Stdio::null(), Stdio::null())
     }
 
     /// Launches a program under memtrace; the program has our pipes as its stdin and stdout.
     pub fn launch<S: AsRef<OsStr>>(program: &[S], extra: &[&str]) -> (Self, Voice) {
-        let mut command = command();
-        command.args(extra).arg("--").args(program);
-        let mut trace = Self::spawn(command, Stdio::piped(), Stdio::piped());
+        let mut args: Vec<&OsStr> = extra.iter().map(OsStr::new).collect();
+        args.push(OsStr::new("--"));
+        args.extend(program.iter().map(AsRef::as_ref));
+        let mut trace = Self::spawn(&[], &args, Stdio::piped(), Stdio::piped());
         let voice = Voice::of(&mut trace.child);
         (trace, voice)
     }
 
-    fn spawn(mut command: Command, stdin: Stdio, stdout: Stdio) -> Self {
+    fn spawn<S: AsRef<OsStr>>(wrapper: &[&str], args: &[S], stdin: Stdio, stdout: Stdio) -> Self {
         let dir = TempDir::new();
         let stderr = File::create(dir.join("stderr")).expect("the directory is ours");
+        let memtrace = command().get_program().to_owned();
+        let mut whole = wrapper.iter().map(OsStr::new).chain([&*memtrace]);
+        let mut command = Command::new(whole.next().expect("memtrace is one of them"));
+        command.args(whole);
         // Global options stand before a `--`, wherever the caller's are.
-        let mut whole = Command::new(command.get_program());
-        whole
+        command
             .args(["--format", "json", "-o"])
-            .arg(dir.join("out"))
-            .args(command.get_args());
-        command = whole;
+            .arg(dir.join("out"));
         let child = command
+            .args(args)
             .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr)

@@ -1,6 +1,7 @@
 //! How a trace ends: by a signal, after a time, with its target or its reader, and what status it returns.
 
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{self, BufRead, BufReader};
 use std::process::Stdio;
 
 use memtrace_tests::needs::Need;
@@ -90,4 +91,56 @@ fn a_closed_stdout_is_a_normal_end() {
         assert!(!stderr.contains("panicked"), "{format}: {stderr}");
         drop(workload);
     }
+}
+
+#[test]
+fn an_output_that_nobody_reads_from_the_first_is_a_normal_end() {
+    needs!(Need::Tracing);
+    let workload = Workload::start(&exe!("waits"), &[]);
+    let pid = workload.pid.to_string();
+    for stderr_too in [false, true] {
+        let (reader, writer) = io::pipe().expect("a pipe can be made");
+        drop(reader);
+        let mut tracer = command();
+        tracer
+            .args(["-v", "-p", &pid])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        if stderr_too {
+            tracer.stderr(writer.try_clone().expect("it is open"));
+        }
+        let tracer = tracer.stdout(writer).spawn().expect("memtrace starts");
+        // A panic would end it with 101, whether its words can be written or not.
+        let output = tracer.wait_with_output().expect("it is our child");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    }
+}
+
+#[test]
+fn a_demo_that_is_ended_early_is_a_success_and_leaves_nothing() {
+    needs!(Need::Tracing);
+    for (end, extra) in [
+        (Some(libc::SIGTERM), &[][..]),
+        (None, &["--duration", "0.001"]),
+    ] {
+        let args: Vec<&str> = ["demo"].iter().chain(extra).copied().collect();
+        let trace = Trace::with(&args);
+        if let Some(signal) = end {
+            trace.signal(signal);
+        }
+        let run = trace.finish();
+        let program = run.summary().count("pid") as u32;
+        wait::until("the end of its program", || {
+            has_ended(program).then_some(())
+        });
+    }
+}
+
+/// Gone, or waiting for whoever is its parent now to notice.
+fn has_ended(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with(['Z', 'X'])))
+        .unwrap_or(true)
 }

@@ -60,6 +60,20 @@ fn a_process_that_does_not_exist() {
 }
 
 #[test]
+fn a_file_keeps_what_it_holds_when_there_is_nobody_to_trace() {
+    needs!(Need::Tracing);
+    let dir = TempDir::new();
+    let path = dir.join("out");
+    fs::write(&path, "of the last run").expect("the directory is ours");
+    let output = run(&["-p", "2147483647", "-o", path.to_str().expect("ASCII")]);
+    refused(&output, 1, "2147483647");
+    assert_eq!(
+        fs::read_to_string(&path).ok().as_deref(),
+        Some("of the last run")
+    );
+}
+
+#[test]
 fn a_kernel_thread() {
     needs!(Need::Tracing);
     let comm = fs::read_to_string("/proc/2/comm").unwrap_or_default();
@@ -189,6 +203,20 @@ fn a_full_disk_is_said_and_not_a_panic() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("No space left"), "{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn a_proc_that_shows_the_pids_of_others() {
+    needs!(Need::Tracing, Need::Mounting, UNSHARE);
+    // Its pid 1 is itself; that of /proc is another.
+    let output = Command::new("unshare")
+        .args(["--pid", "--fork"])
+        .arg(command().get_program())
+        .args(["-p", "1"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("unshare runs");
+    refused(&output, 1, "another pid namespace");
 }
 
 /// Runs a script as the first process of a pid namespace of its own, with memtrace as `$1`.

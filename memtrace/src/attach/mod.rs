@@ -3,34 +3,32 @@
 mod control;
 mod counters;
 mod cpus;
+mod load;
 mod mapped;
 mod programs;
 mod resident;
+mod trial;
 
 use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::maps::{HashMap, MapData, RingBuf};
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Btf, Ebpf};
 use memtrace_ebpf::{Pending, followed};
 
-use crate::kernel::btf::Btf as KernelTypes;
 use crate::kernel::caps::Caps;
-use crate::kernel::explain::explain_load_error;
-use crate::kernel::format::read_format;
+use crate::kernel::explain;
 use crate::kernel::tracefs::with_tracefs;
-use crate::kernel::{Kernel, Version, memlock};
+use crate::kernel::{Kernel, Lockdown, Version, lockdown, memlock};
 use crate::pod::Wire;
 use crate::proc::namespace;
 use control::Control;
 pub use counters::Counts;
 pub use cpus::Cpus;
+use load::{Loaded, constant, load, possible_cpus};
 pub use resident::{MmId, Tally};
-
-/// The committed object: `cargo xtask build-ebpf` makes it.
-static OBJECT: &[u8] =
-    include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/memtrace.bpf.o"));
+pub use trial::{Tried, try_all};
 
 /// Where page faults are taken from, from the cheapest to the dearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +94,11 @@ pub struct Attached {
     /// Rungs that were tried before it, and why each failed.
     pub passed_over: Vec<(FaultSource, String)>,
     control: Control,
+    /// The process of the constant, 0 for none; and the others.
+    target: u32,
+    targets: HashMap<MapData, u32, u32>,
+    /// The kernel side takes them out by itself when they end.
+    sees_ends: bool,
     cpus: Arc<Cpus>,
     resident: resident::Resident,
     stopped: bool,
@@ -116,16 +119,6 @@ pub struct RingEnds {
 pub fn attach(options: &Options) -> anyhow::Result<(Attached, RingEnds)> {
     let kernel = Kernel::running().context("uname")?;
     preflight(&kernel)?;
-    if let Some(pid) = options
-        .pids
-        .iter()
-        .find(|pid| !namespace::can_be_told(**pid))
-    {
-        bail!(
-            "process {pid} is in a pid namespace below memtrace's own, which is not the machine's first: \
-             run memtrace on the host, or in that process's container"
-        );
-    }
     let result = in_sight_of_tracefs(|| attach_here(options, &kernel));
     give_back_freed_memory();
     result
@@ -157,6 +150,9 @@ fn preflight(kernel: &Kernel) -> anyhow::Result<()> {
             kernel.machine
         );
     }
+    if !namespace::in_initial_user_namespace() {
+        bail!("{}", explain::NESTED_USERS);
+    }
     let missing = Caps::effective()
         .context("cannot read this process's capabilities")?
         .missing_to_trace();
@@ -166,6 +162,9 @@ fn preflight(kernel: &Kernel) -> anyhow::Result<()> {
              (`memtrace doctor` shows the ways without root)",
             missing.join(" and ")
         );
+    }
+    if lockdown() == Lockdown::Confidentiality {
+        bail!("{}", explain::LOCKED_DOWN);
     }
     // It matters before Linux 5.11 only, and where it fails there, loading says so.
     let _ = memlock::lift();
@@ -178,7 +177,11 @@ fn in_sight_of_tracefs<T: Send>(f: impl FnOnce() -> anyhow::Result<T> + Send) ->
 
 fn attach_here(options: &Options, kernel: &Kernel) -> anyhow::Result<(Attached, RingEnds)> {
     programs::check_formats()?;
-    let (mut ebpf, uncounted) = load(options)?;
+    let Loaded {
+        mut ebpf,
+        sees_ends,
+        uncounted,
+    } = load(options)?;
     let mut take = |name: &str| {
         ebpf.take_map(name)
             .with_context(|| format!("the eBPF object has no map {name}"))
@@ -186,7 +189,7 @@ fn attach_here(options: &Options, kernel: &Kernel) -> anyhow::Result<(Attached, 
     let ring = RingBuf::try_from(take("RING")?)?;
     let pending = HashMap::try_from(take("PENDING")?)?;
     let control = Control::new(take("CONTROL")?)?;
-    let mut targets: HashMap<_, u32, u32> = HashMap::try_from(take("TARGETS")?)?;
+    let mut targets = HashMap::try_from(take("TARGETS")?)?;
     let cpus = Arc::new(Cpus::new(take("CPU")?, possible_cpus()? as usize)?);
     let mut resident = resident::Resident::new(&mut ebpf, possible_cpus()?, uncounted)?;
 
@@ -207,12 +210,14 @@ fn attach_here(options: &Options, kernel: &Kernel) -> anyhow::Result<(Attached, 
     if let Some(btf) = btf.filter(|_| options.counts_pages) {
         resident.prepare(&mut ebpf, &btf);
     }
-    // TARGETS stays alive through the programs that use it.
     let attached = Attached {
         ebpf,
         fault_source,
         passed_over,
         control,
+        target: constant(&options.pids),
+        targets,
+        sees_ends,
         cpus: Arc::clone(&cpus),
         resident,
         stopped: false,
@@ -240,6 +245,19 @@ impl Attached {
     /// taken before.
     pub fn end_epoch(&self) {
         self.control.end_epoch();
+    }
+
+    /// A process has ended. The kernel side must know, since the pid may become another's, and sees
+    /// it by itself only with the kernel's BTF.
+    pub fn ended(&mut self, pid: u32) {
+        if self.sees_ends {
+            return;
+        }
+        if pid == self.target {
+            self.control.target_gone();
+        } else if self.targets.remove(&pid).is_ok() {
+            self.control.unfollow();
+        }
     }
 
     /// Begins to count the resident pages of a process's address space.
@@ -297,22 +315,6 @@ impl Stopped {
     }
 }
 
-/// How many CPUs there may ever be: one more than the highest number.
-fn possible_cpus() -> anyhow::Result<u32> {
-    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
-    let list = std::fs::read_to_string(POSSIBLE)
-        .with_context(|| format!("cannot read {POSSIBLE}, which tells how many CPUs there are"))?;
-    highest(&list)
-        .and_then(|highest| highest.checked_add(1))
-        .with_context(|| format!("{POSSIBLE} is no list of CPUs: {list:?}"))
-}
-
-/// The highest number of a list like `0-3,8-11`, whose parts come in order.
-fn highest(list: &str) -> Option<u32> {
-    let last = list.trim_end().rsplit([',', '-']).next()?;
-    last.parse().ok()
-}
-
 /// Waits until every program that runs at this moment has ended.
 fn grace_period() {
     // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c), which programs run under.
@@ -322,87 +324,6 @@ fn grace_period() {
         // A kernel with nohz_full CPUs refuses it; no program runs for as long as this.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-}
-
-/// Loads the object with its globals set.
-///
-/// Beside it, why resident pages can't be counted here, where they can't.
-fn load(options: &Options) -> anyhow::Result<(Ebpf, Option<String>)> {
-    let newtask = read_format("task", "task_newtask")
-        .context("cannot read the format of the tracepoint task:task_newtask")?;
-    let offset = |name: &str| {
-        newtask
-            .field(name)
-            .map(|field| field.offset)
-            .with_context(|| format!("this kernel's task:task_newtask has no field {name}"))
-    };
-    let (newtask_pid, newtask_flags) = (offset("pid")?, offset("clone_flags")?);
-    let members = [
-        ("task_struct", "signal"),
-        ("signal_struct", "live"),
-        ("task_struct", "exit_code"),
-        ("task_struct", "pagefault_disabled"),
-    ];
-    let types = KernelTypes::of_kernel();
-    // Without BTF the kernel side can't tell a process's last thread, and says so.
-    let offsets = types.as_ref().map_or_else(
-        |_| vec![None; members.len()],
-        |types| types.member_offsets(&members),
-    );
-    let (resident, uncounted) = match types
-        .map_err(|error| format!("the kernel's BTF can't be read: {error}"))
-        .and_then(|types| resident::Offsets::of(&types))
-    {
-        Ok(offsets) => (offsets, None),
-        Err(why) => (resident::Offsets::default(), Some(why)),
-    };
-    let cpus = possible_cpus()?;
-    let exact_bytes = u32::from(options.exact_bytes);
-    let [
-        task_signal,
-        signal_live,
-        task_exit_code,
-        task_pagefault_disabled,
-    ] = std::array::from_fn(|i| offsets.get(i).copied().flatten().unwrap_or(0));
-    let namespace = namespace::own().context("cannot tell this process's pid namespace")?;
-    let (dev, ino) = if namespace.initial {
-        (0, 0)
-    } else {
-        (namespace.dev, namespace.ino)
-    };
-    let target = match options.pids[..] {
-        [pid] => pid,
-        _ => 0,
-    };
-    let follow = u32::from(options.follow_forks);
-    let mut loader = EbpfLoader::new();
-    loader
-        .map_max_entries("RING", options.ringbuf_bytes)
-        .map_max_entries("CPU", cpus)
-        .override_global("TARGET", &target, true)
-        .override_global("FOLLOW_FORKS", &follow, true)
-        .override_global("PID_NS_DEV", &dev, true)
-        .override_global("PID_NS_INO", &ino, true)
-        .override_global("NEWTASK_PID", &newtask_pid, true)
-        .override_global("NEWTASK_FLAGS", &newtask_flags, true)
-        .override_global("TASK_SIGNAL", &task_signal, true)
-        .override_global("SIGNAL_LIVE", &signal_live, true)
-        .override_global("TASK_EXIT_CODE", &task_exit_code, true)
-        .override_global("TASK_PAGEFAULT_DISABLED", &task_pagefault_disabled, true)
-        .override_global("TASK_MM", &resident.task_mm, true)
-        .override_global("TASK_FLAGS", &resident.task_flags, true)
-        .override_global("MM_USERS", &resident.mm_users, true)
-        .override_global("MM_RSS_STAT", &resident.mm_rss_stat, true)
-        .override_global("COUNTER_COUNT", &resident.counter_count, true)
-        .override_global("COUNTER_COUNTERS", &resident.counter_counters, true)
-        .override_global("ARRAY_PPTRS", &resident.array_pptrs, true)
-        .override_global("CPUS", &cpus, true)
-        .override_global("EXACT_BYTES", &exact_bytes, true)
-        .override_global("AYA_LOG_LEVEL", &options.log_level, true);
-    let ebpf = loader
-        .load(OBJECT)
-        .map_err(|error| anyhow!(explain_load_error("cannot load the eBPF object", &error)))?;
-    Ok((ebpf, uncounted))
 }
 
 /// Attaches to page faults by the first rung that works, or by the one that is asked for.
@@ -429,70 +350,4 @@ fn attach_faults(
         .collect();
     reasons.dedup();
     bail!("cannot attach to page faults: {}", reasons.join("; "))
-}
-
-/// What works when it is really loaded, attached and taken off again.
-pub struct Tried {
-    /// Every rung of the ladder.
-    pub fault_sources: Vec<(&'static str, Result<(), String>)>,
-    /// Counting what the kernel takes.
-    pub counting: Result<(), String>,
-}
-
-/// Tries everything, for `doctor`.
-pub fn try_all() -> Tried {
-    let options = Options {
-        // A pid that no process has: the programs run and find nothing to record.
-        pids: vec![u32::MAX],
-        follow_forks: false,
-        fault_source: None,
-        ringbuf_bytes: 64 * 1024,
-        log_level: 0,
-        counts_pages: false,
-        exact_bytes: false,
-    };
-    let explain = |error: anyhow::Error| format!("{error:#}");
-    // With everything else, once: without the calls and the lifecycle no source is of use.
-    let whole = attach(&options).map_err(explain);
-    let (whole, counting) = match whole {
-        // Its own pages are as good as any.
-        Ok((mut attached, _)) => {
-            let counting = attached.count_pages(std::process::id());
-            (Ok(()), counting.map(drop).map_err(explain))
-        }
-        Err(error) => (Err(error.clone()), Err(error)),
-    };
-    let kernel = Kernel::running().unwrap_or_default();
-    let fault_sources = FaultSource::ladder(&kernel)
-        .into_iter()
-        .map(|source| {
-            let alone = || {
-                let (mut ebpf, _) = load(&options)?;
-                let btf = Btf::from_sys_fs().ok();
-                attach_faults(&mut ebpf, Some(source), &kernel, btf.as_ref()).map(drop)
-            };
-            let result = whole
-                .clone()
-                .and_then(|()| in_sight_of_tracefs(alone).map_err(explain));
-            (source.name(), result)
-        })
-        .collect();
-    Tried {
-        fault_sources,
-        counting,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::highest;
-
-    #[test]
-    fn the_highest_cpu_is_the_last_of_the_list() {
-        assert_eq!(highest("0-3\n"), Some(3));
-        assert_eq!(highest("0\n"), Some(0));
-        assert_eq!(highest("0-3,8-11\n"), Some(11));
-        assert_eq!(highest("0,2\n"), Some(2));
-        assert_eq!(highest("\n"), None);
-    }
 }

@@ -1,5 +1,7 @@
 //! Which program goes to which hook.
 
+use std::io;
+
 use anyhow::{Context as _, anyhow, bail};
 use aya::programs::{BtfTracePoint, Program, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf};
@@ -31,9 +33,13 @@ const FAULTS: [(&str, &str); 2] = [("page_fault_user", "user"), ("page_fault_ker
 /// Checks that the records have the shape that the programs read: a kernel with other ones would
 /// make nonsense of every figure.
 pub fn check_formats() -> anyhow::Result<()> {
-    let enter = read_format("syscalls", "sys_enter_madvise").context(
-        "this kernel has no tracepoint syscalls:sys_enter_madvise (CONFIG_FTRACE_SYSCALLS is off)",
-    )?;
+    let enter = read_format("syscalls", "sys_enter_madvise").map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            anyhow!("this kernel has no tracepoint syscalls:sys_enter_madvise (CONFIG_FTRACE_SYSCALLS is off)")
+        } else {
+            anyhow!("cannot read the format of the tracepoint syscalls:sys_enter_madvise: {error}")
+        }
+    })?;
     for (name, offset) in [("start", 16), ("len_in", 24), ("behavior", 32)] {
         match enter.field(name) {
             Some(field) if field.offset == offset => {}

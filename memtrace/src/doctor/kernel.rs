@@ -53,9 +53,9 @@ pub(super) fn architecture(machine: &str) -> Check {
         "x86_64" => Check::ok("architecture", "x86_64: every page fault has a tracepoint"),
         _ => Check::no(
             "architecture",
-            format!("{machine}: memtrace is made for x86_64; other kernels may have no tracepoint for page faults"),
+            format!("{machine}: page faults are not supported here yet"),
         )
-        .advise("the fault source below tells whether it works all the same"),
+        .advise("run memtrace on x86_64"),
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) fn other_users(caps: Caps) -> Check {
     }
     Check::note(
         "other_users",
-        "CAP_SYS_PTRACE is missing: only this user's processes have names, mappings and LazyFree",
+        "CAP_SYS_PTRACE is missing: processes of other users have no file names, and on older kernels no mappings and LazyFree",
     )
     .advise("run memtrace with sudo")
 }

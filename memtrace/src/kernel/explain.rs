@@ -10,6 +10,11 @@ use crate::proc::namespace;
 /// ENOTSUPP of include/linux/errno.h, which leaks out of bpf(2) and which libc has no name for.
 const ENOTSUPP: i32 = 524;
 
+/// Why nobody in a rootless container can trace.
+pub const NESTED_USERS: &str = "the capabilities of a user namespace (a rootless container) do not reach BPF: run memtrace on the host";
+/// Why nobody can trace on this kernel.
+pub const LOCKED_DOWN: &str = "the kernel is locked down (confidentiality), which forbids tracing: boot with lockdown=integrity or without Secure Boot's lockdown";
+
 /// What a refusal is explained by.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -95,6 +100,8 @@ fn first_line(text: &str) -> String {
 fn reason(errno: i32, rejected: bool, facts: &Facts) -> Option<String> {
     let old = facts.kernel < Version::MINIMUM;
     Some(match errno {
+        // It takes helpers away: the verifier then refuses what is otherwise sound (kernel/trace/bpf_trace.c).
+        _ if rejected && facts.lockdown == Lockdown::Confidentiality => LOCKED_DOWN.to_owned(),
         _ if rejected && errno != libc::EPERM && !old => {
             "the kernel's verifier refused the program; run with -vv for its log and report it with the kernel's version".to_owned()
         }
@@ -133,7 +140,7 @@ fn too_old(facts: &Facts) -> String {
 /// What stands behind a refusal: the first of these that holds.
 fn refused(errno: i32, facts: &Facts) -> String {
     if !facts.initial_user_namespace {
-        return "the capabilities of a user namespace (a rootless container) do not reach BPF: run memtrace on the host".to_owned();
+        return NESTED_USERS.to_owned();
     }
     let missing = facts.caps.missing_to_trace();
     if !missing.is_empty() {
@@ -150,7 +157,7 @@ fn refused(errno: i32, facts: &Facts) -> String {
         };
     }
     if facts.lockdown == Lockdown::Confidentiality {
-        return "the kernel is locked down (confidentiality), which forbids tracing: boot with lockdown=integrity or without Secure Boot's lockdown".to_owned();
+        return LOCKED_DOWN.to_owned();
     }
     if errno == libc::EPERM && facts.kernel < Version::NO_MEMLOCK {
         return "the limit of locked memory may be reached: raise it (ulimit -l unlimited)"

@@ -10,6 +10,7 @@ use crate::config::{Method, Reclaim};
 use crate::proc::lazy::{LazyMapping, LazyMappings};
 use crate::proc::pressure;
 use crate::proc::smaps::Rollup;
+use crate::say::say;
 use crate::units::Bytes;
 
 /// A process that holds something, and what was asked for.
@@ -137,7 +138,7 @@ impl Subject<'_> {
             return Err(refused(balloon::Refusal::Swap(plan.swap_room_bytes)));
         }
         for warning in plan.warnings(self.before.lazyfree_bytes) {
-            eprintln!("memtrace: {warning}");
+            say(warning);
         }
         let mut shown = Shown::new(self.config.progress, pid);
         let blown = balloon::blow_live(self.live, self.before, &plan, |held| {

@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use crate::clock;
 use crate::config::{Format, Method, Reclaim};
 use crate::proc::resolve::{self, Process};
+use crate::say::say;
 pub use balloon::be_worker as be_balloon;
 use error::ReclaimError;
 use kernel::Live;
@@ -94,7 +95,7 @@ fn all(config: &Reclaim, sink: &mut dyn Write) -> anyhow::Result<Round> {
             }
             Ok(None) => {}
             Err(error) => {
-                eprintln!("memtrace: {error}");
+                say(error);
                 round.status = 1;
             }
         }
@@ -106,10 +107,10 @@ fn all(config: &Reclaim, sink: &mut dyn Write) -> anyhow::Result<Round> {
 fn resolved(id: u32, done: &mut Vec<u32>) -> Result<Option<Process>, ReclaimError> {
     let process = resolve::resolve(id).map_err(ReclaimError::Resolve)?;
     if process.pid != id {
-        eprintln!(
-            "memtrace: {id} is a thread of process {}: their memory is the same, and all of it is meant",
+        say(format_args!(
+            "{id} is a thread of process {}: their memory is the same, and all of it is meant",
             process.pid
-        );
+        ));
     }
     if done.contains(&process.pid) {
         return Ok(None);

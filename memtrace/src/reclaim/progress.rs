@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::work::Progress;
+use crate::say;
 use crate::units::Bytes;
 
 /// How progress is shown.
@@ -59,10 +60,10 @@ impl Shown {
         let line = format!("memtrace: process {}: {}", self.pid, words());
         match self.style {
             Style::InPlace => {
-                eprint!("\r{line}\x1b[K");
+                say::write(&format!("\r{line}\x1b[K"));
                 self.dirty = true;
             }
-            _ => eprintln!("{line}"),
+            _ => say::write(&format!("{line}\n")),
         }
     }
 }
@@ -70,7 +71,7 @@ impl Shown {
 impl Drop for Shown {
     fn drop(&mut self) {
         if self.dirty {
-            eprint!("\r\x1b[K");
+            say::write("\r\x1b[K");
         }
     }
 }

@@ -56,6 +56,11 @@ impl Signals {
     }
 }
 
+/// True for the signals that end a run in good order.
+pub fn is_answered(number: i32) -> bool {
+    matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP)
+}
+
 fn handle(number: i32) -> anyhow::Result<Option<Signal>> {
     if is_ignored(number) {
         return Ok(None);

@@ -8,6 +8,7 @@ use crate::golang::poll::{Poll, Reply, Taken};
 use crate::golang::{Report, Table};
 use crate::output::escape;
 use crate::proc;
+use crate::say::say;
 
 /// A server may need a moment to listen: so many failures in a row are told at once, fewer at the end.
 const FAILURES_TO_TELL: u64 = 3;
@@ -90,10 +91,10 @@ impl Go {
                 self.failed_in_a_row += 1;
                 if self.failed_in_a_row == FAILURES_TO_TELL && self.told.as_ref() != Some(&problem)
                 {
-                    eprintln!(
-                        "memtrace: no MemStats from {}; tracing goes on",
+                    say(format_args!(
+                        "no MemStats from {}; tracing goes on",
                         escape(&problem, COLUMNS)
-                    );
+                    ));
                     self.told = Some(problem.clone());
                 }
                 self.problem = Some(problem);
@@ -131,11 +132,11 @@ impl Go {
                 }
                 Err(why) => {
                     if self.no_table.is_none() {
-                        eprintln!(
-                            "memtrace: MemStats from {} are of no use: {}; tracing goes on",
+                        say(format_args!(
+                            "MemStats from {} are of no use: {}; tracing goes on",
                             escape(&self.url, COLUMNS),
                             escape(&why, COLUMNS)
-                        );
+                        ));
                     }
                     self.table = None;
                     self.no_table = Some(why);

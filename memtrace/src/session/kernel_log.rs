@@ -7,6 +7,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
+use crate::say::say;
+
 /// The level for `-v` given so many times: aya_log's numbers, of which 0 compiles the messages out.
 pub fn level(verbose: u8) -> u8 {
     match verbose {
@@ -63,7 +65,7 @@ impl log::Log for Stderr {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("memtrace: kernel side: {}", record.args());
+        say(format_args!("kernel side: {}", record.args()));
     }
 
     fn flush(&self) {}
@@ -79,7 +81,7 @@ impl log::Log for Ours {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            eprintln!("memtrace: {}", record.args());
+            say(record.args());
         }
     }
 

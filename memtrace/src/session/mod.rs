@@ -14,8 +14,11 @@ mod returns;
 mod sampler;
 mod start;
 mod stream;
+mod targets;
 mod tracker;
 pub mod watch;
+
+use std::io;
 
 use anyhow::Context as _;
 use tokio::time::MissedTickBehavior;
@@ -25,33 +28,58 @@ use crate::clock;
 use crate::config::{Config, Target};
 use crate::ledger::event::Lost;
 use crate::output::Output;
+use crate::proc::resolve::Process;
 use crate::source::{Chunk, Source};
 use ending::{Ending, Signals};
 use tracker::Tracker;
 
-/// Traces until the end and returns the exit status.
+/// Traces until the end and returns the exit status. `open` makes the output, once it is known whom
+/// to trace: a wrong pid costs no file its content.
 ///
 /// # Errors
 /// When nothing could be traced, or the output could not be written.
-pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8> {
+pub async fn run(
+    config: &Config,
+    open: impl FnOnce() -> io::Result<Box<dyn Output>>,
+) -> anyhow::Result<u8> {
     // Before anything else, so that no signal finds us half-way without a handler.
     let launches = !matches!(config.target, Target::Pids(_));
-    let mut signals = Signals::new(launches)?;
+    let signals = Signals::new(launches)?;
     kernel_log::debug(config.verbose);
+    let running = targets::find(&config.target)?;
+    // A file that can't be written is better known before anything is attached.
+    let output = open()?;
+    let mut launched = None;
+    match trace(config, running, output, signals, &mut launched).await {
+        Ok(Some(not_launched)) => return Ok(not_launched),
+        Ok(None) => {}
+        // Whoever read our output has had enough: a normal end, and nobody is left to tell.
+        Err(error) if is_closed_pipe(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(launched.as_mut().map_or(0, start::Launched::exit_status))
+}
+
+/// The run itself; an exit status if the command could not be launched.
+async fn trace(
+    config: &Config,
+    running: Vec<Process>,
+    output: Box<dyn Output>,
+    mut signals: Signals,
+    launched: &mut Option<start::Launched>,
+) -> anyhow::Result<Option<u8>> {
     // A source that can't be read is better known before anything is attached.
     let gctrace::Started { listener, stderr } = gctrace::start(config.gctrace.as_ref())?;
     let mut tracker = Tracker::new(config, output, listener)?;
-    let start::Started {
-        mut attached,
-        ends,
-        mut launched,
-    } = start::attach(config, stderr, &mut tracker)?;
+    let started = start::attach(config, running, stderr, &mut tracker)?;
+    let mut attached = started.attached;
+    *launched = started.launched;
     let log = kernel_log::follow(attached.ebpf_mut(), config.verbose)?;
-    let mut source = Source::start(ends)?;
-    if let Some(launched) = &mut launched
+    let mut source = Source::start(started.ends)?;
+    if let Some(launched) = launched
         && let Some(code) = launched.exec(&mut tracker, &mut attached)?
     {
-        return Ok(code);
+        return Ok(Some(code));
     }
     let time_is_up = async {
         match config.duration {
@@ -59,33 +87,19 @@ pub async fn run(config: &Config, output: Box<dyn Output>) -> anyhow::Result<u8>
             None => std::future::pending().await,
         }
     };
-    let result = follow(
+    let ending = follow(
         config,
         &mut tracker,
         &mut attached,
         &mut source,
-        &mut launched,
+        launched,
         &mut signals,
         time_is_up,
     )
-    .await;
-    let ending = match result {
-        Ok(ending) => ending,
-        // Whoever read our output has had enough: a normal end, and nobody is left to tell.
-        Err(error) if is_closed_pipe(&error) => return Ok(exit_status(&mut launched)),
-        Err(error) => return Err(error),
-    };
-    match finish(&mut tracker, attached, source, &ending).await {
-        Ok(()) => {}
-        Err(error) if is_closed_pipe(&error) => {}
-        Err(error) => return Err(error),
-    }
+    .await?;
+    finish(&mut tracker, attached, source, &ending).await?;
     drop(log);
-    Ok(exit_status(&mut launched))
-}
-
-fn exit_status(launched: &mut Option<start::Launched>) -> u8 {
-    launched.as_mut().map_or(0, start::Launched::exit_status)
+    Ok(None)
 }
 
 /// Takes records in and shows them until time is up, or something else ends the run.

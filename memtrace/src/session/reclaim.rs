@@ -9,6 +9,7 @@ use crate::ledger::Mm;
 use crate::ledger::event::{Event, Measuring, Taken};
 use crate::ledger::space::PAGE;
 use crate::proc::vmstat;
+use crate::say::say;
 
 /// The programs stay on so long after nothing is lazily free any more, since that is where the
 /// next FREE is most likely.
@@ -206,7 +207,7 @@ impl Reclaim {
         if let Some(counted) = self.counted.remove(&pid)
             && let Err(error) = kernel.forget_pages(counted.mm)
         {
-            eprintln!("memtrace: {error:#}");
+            say(format_args!("{error:#}"));
         }
         event
     }

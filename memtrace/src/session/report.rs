@@ -143,6 +143,8 @@ impl Check {
 /// What the summaries need to know beside the ledger.
 pub struct Surroundings<'a> {
     pub recognise: &'a mut Recognise,
+    /// Processes whose mappings may not be read, and why not.
+    pub unreadable: &'a HashMap<u32, String>,
     /// Children that are not followed, by parent.
     pub unfollowed: &'a HashMap<u32, u64>,
     pub follow_forks: bool,
@@ -303,7 +305,11 @@ fn balance(mm: &Mm, around: &Surroundings<'_>) -> Option<Balance> {
 /// Sentences on what limits the figures of one address space.
 fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    if !mm.mappings_known && mm.totals.faults.total > 0 {
+    if let Some(why) = around.unreadable.get(&mm.pid) {
+        notes.push(format!(
+            "its mappings and LazyFree can't be read: {why}; what was mapped before is unknown"
+        ));
+    } else if !mm.mappings_known && mm.totals.faults.total > 0 {
         notes.push(
             "its mappings could not be read in time: faults on what exec mapped have no class"
                 .to_owned(),

@@ -1,24 +1,26 @@
 //! The start of a run: finds or launches the targets, attaches, and reads what they have mapped.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::ending::is_answered;
 use super::kernel_log;
 use super::tracker::Tracker;
 use crate::attach::{self, Attached, FaultSource, Options, RingEnds};
 use crate::clock;
 use crate::config::{Config, Target};
 use crate::kernel::Kernel;
-use crate::launch::{Launch, exit_code};
+use crate::launch::{Launch, LaunchError, exit_code};
 use crate::ledger::event::{Begin, Event, Exit};
 use crate::proc;
-use crate::proc::resolve::{Process, resolve};
+use crate::proc::resolve::Process;
+use crate::say::say;
 use crate::units;
 use crate::view;
 
@@ -29,41 +31,35 @@ pub struct Started {
     pub launched: Option<Launched>,
 }
 
-/// Attaches to the targets. Of running ones, the header has been written on return. A command that is
-/// launched gets `stderr` for its own, if there is one.
+/// Attaches to the targets; `running` are those that were there before. Of these, the header has been
+/// written on return. A command that is launched gets `stderr` for its own, if there is one.
 pub fn attach(
     config: &Config,
+    running: Vec<Process>,
     stderr: Option<OwnedFd>,
     tracker: &mut Tracker,
 ) -> anyhow::Result<Started> {
     match &config.target {
-        Target::Pids(pids) => attach_to_running(config, pids, tracker),
+        Target::Pids(_) => attach_to_running(config, running, tracker),
         Target::Launch { argv, user } => {
-            attach_to_launched(config, argv, user.as_deref(), stderr, tracker)
+            let launch = Launch::prepare_with(argv, user.as_deref(), stderr.as_ref());
+            // The command has it: its end must not wait for ours.
+            drop(stderr);
+            attach_to_launched(config, launch, false, tracker)
         }
         Target::Demo => {
             let ourselves = std::env::current_exe().context("cannot find memtrace's own file")?;
             let argv = [ourselves.into_os_string(), "demo-workload".into()];
-            attach_to_launched(config, &argv, None, None, tracker)
+            attach_to_launched(config, Launch::prepare(&argv, None), true, tracker)
         }
     }
 }
 
 fn attach_to_running(
     config: &Config,
-    pids: &[u32],
+    processes: Vec<Process>,
     tracker: &mut Tracker,
 ) -> anyhow::Result<Started> {
-    let mut processes: Vec<Process> = Vec::new();
-    for &pid in pids {
-        let process = resolve(pid).map_err(|error| anyhow!("{error}"))?;
-        if let Some(note) = &process.note {
-            eprintln!("memtrace: {note}");
-        }
-        if !processes.iter().any(|known| known.pid == process.pid) {
-            processes.push(process);
-        }
-    }
     if let [only] = &processes[..] {
         tracker.listens_to(only.pid);
     }
@@ -119,8 +115,10 @@ fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker, attach
         return;
     }
     // Stamped before the read: what changes while it goes on is then applied on top of it.
-    if let Ok(maps) = proc::maps::read(pid) {
-        tracker.event(Event::Mappings(maps.into_event(pid, at_ns, false)));
+    match proc::maps::read(pid) {
+        Ok(maps) => tracker.event(Event::Mappings(maps.into_event(pid, at_ns, false))),
+        Err(error) if proc::is_gone(&error) => {}
+        Err(error) => tracker.unreadable(pid, &error),
     }
     if let Some(Event::Folios(mut folios)) = tracker.enrich.folios(pid) {
         folios.at_ns = at_ns;
@@ -132,15 +130,11 @@ fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker, attach
 
 fn attach_to_launched(
     config: &Config,
-    argv: &[OsString],
-    user: Option<&str>,
-    stderr: Option<OwnedFd>,
+    launch: Result<Launch, LaunchError>,
+    is_demo: bool,
     tracker: &mut Tracker,
 ) -> anyhow::Result<Started> {
-    let launch = Launch::prepare_with(argv, user, stderr.as_ref());
     let launch = launch.map_err(|error| anyhow!("{error}"))?;
-    // The command has it: its end must not wait for ours.
-    drop(stderr);
     let pid = launch.pid();
     tracker.listens_to(pid);
     let (attached, ends) = attach_programs(config, vec![pid])?;
@@ -162,6 +156,7 @@ fn attach_to_launched(
             launch,
             ended,
             fault_source,
+            is_demo,
         }),
     })
 }
@@ -179,9 +174,12 @@ fn attach_programs(config: &Config, pids: Vec<u32>) -> anyhow::Result<(Attached,
     let (attached, ends) = attach::attach(&options)?;
     if config.verbose > 0 {
         for (source, why) in &attached.passed_over {
-            eprintln!("memtrace: {source} does not work here: {why}");
+            say(format_args!("{source} does not work here: {why}"));
         }
-        eprintln!("memtrace: page faults come from {}", attached.fault_source);
+        say(format_args!(
+            "page faults come from {}",
+            attached.fault_source
+        ));
     }
     Ok((attached, ends))
 }
@@ -205,6 +203,8 @@ pub struct Launched {
     launch: Launch,
     ended: AsyncFd<OwnedFd>,
     fault_source: FaultSource,
+    /// Our own program: it has no business without us, nor a status that anybody waits for.
+    is_demo: bool,
 }
 
 impl Launched {
@@ -239,7 +239,7 @@ impl Launched {
                 Ok(None)
             }
             Err(error) => {
-                eprintln!("memtrace: {error}");
+                say(&error);
                 Ok(Some(error.exit_code()))
             }
         }
@@ -258,9 +258,19 @@ impl Launched {
     /// Its own exit status if it has ended; 0 if it runs on.
     pub fn exit_status(&mut self) -> u8 {
         match self.launch.reap() {
+            Ok(Some(status)) if self.is_demo && status.signal().is_some_and(is_answered) => 0,
             Ok(Some(status)) => exit_code(status),
             // By --duration: it runs on, and we are done.
             _ => 0,
+        }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if self.is_demo && matches!(self.launch.reap(), Ok(None)) {
+            // SAFETY: kill takes integers; the pid is our own child's, which is not reaped yet.
+            unsafe { libc::kill(self.launch.pid() as libc::pid_t, libc::SIGKILL) };
         }
     }
 }

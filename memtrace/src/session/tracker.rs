@@ -1,6 +1,7 @@
 //! Applies events to the ledger in their order and shows what each was.
 
 use std::collections::HashMap;
+use std::io;
 
 use anyhow::Context as _;
 
@@ -17,10 +18,12 @@ use super::{nothing_lost, report};
 use crate::attach::{Attached, Counts};
 use crate::clock;
 use crate::config::Config;
+use crate::kernel::caps::Caps;
 use crate::ledger::Mm;
 use crate::ledger::event::{Begin, Event, Lost};
 use crate::output::Output;
 use crate::proc;
+use crate::say::say;
 use crate::source::Chunk;
 use crate::view::gctrace::{GcTrace, GoLine};
 use crate::view::status::Meter;
@@ -52,6 +55,8 @@ pub struct Tracker {
     looked_for: HashMap<u32, u64>,
     /// What is to be said at the end of the run.
     pub notes: Vec<String>,
+    /// Processes whose mappings this user may not read, and why not.
+    unreadable: HashMap<u32, String>,
     /// The start time of each process by pid, to know it from a later one with its pid.
     born: HashMap<u32, u64>,
     malformed: u64,
@@ -90,6 +95,7 @@ impl Tracker {
             gctrace: None,
             looked_for: HashMap::new(),
             notes: Vec::new(),
+            unreadable: HashMap::new(),
         })
     }
 
@@ -144,6 +150,20 @@ impl Tracker {
         self.born.insert(pid, start_ticks);
     }
 
+    /// The mappings of a process may not be read: told at once, since it can be helped.
+    pub fn unreadable(&mut self, pid: u32, error: &io::Error) {
+        let why = match Caps::effective() {
+            Ok(caps) if !caps.can_read_others() => {
+                "CAP_SYS_PTRACE is missing (run memtrace with sudo)".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        say(format_args!(
+            "the mappings and LazyFree of process {pid} can't be read: {why}; tracing goes on without them"
+        ));
+        self.unreadable.insert(pid, why);
+    }
+
     /// From here on the faults in some ranges are counted apart.
     pub fn count_returns(&mut self, returns: Returns) {
         self.pipeline.returns = Some(returns);
@@ -166,9 +186,9 @@ impl Tracker {
             enrich.take(record, order);
         });
         if let Err(malformed) = whole {
-            eprintln!(
-                "memtrace: {malformed}: the rest of the chunk is lost (a bug, please report it)"
-            );
+            say(format_args!(
+                "{malformed}: the rest of the chunk is lost (a bug, please report it)"
+            ));
             self.malformed += 1;
         }
         if let Some(gap) = chunk.gap {
@@ -309,6 +329,7 @@ impl Tracker {
             &check,
             &mut report::Surroundings {
                 recognise: &mut self.recognise,
+                unreadable: &self.unreadable,
                 unfollowed: &self.enrich.unfollowed,
                 follow_forks: self.enrich.follow_forks,
                 notes: &self.notes,

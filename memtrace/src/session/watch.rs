@@ -13,7 +13,7 @@ use super::ending::Signals;
 use super::gctrace::Listener;
 use super::returns::{Returned, Returns};
 use super::tracker::Tracker;
-use super::{calibrate, finish, follow, start};
+use super::{calibrate, finish, follow, start, targets};
 use crate::clock;
 use crate::config::{Config, Format, Report, Sink, Target};
 use crate::ledger::event::Lost;
@@ -59,12 +59,13 @@ pub async fn run<T: Send + 'static>(
 ) -> anyhow::Result<(T, Vec<Watched>)> {
     let mut signals = Signals::new(false)?;
     let config = config(pids);
+    let running = targets::find(&config.target)?;
     let summaries = Rc::default();
     let output = Box::new(Kept(Rc::clone(&summaries)));
     let mut tracker = Tracker::new(&config, output, Listener::default())?;
     let start::Started {
         mut attached, ends, ..
-    } = start::attach(&config, None, &mut tracker)?;
+    } = start::attach(&config, running, None, &mut tracker)?;
     let mut source = Source::start(ends)?;
     let ranges = pids
         .iter()

@@ -14,7 +14,7 @@ use crate::vm::kernels::Files;
 use crate::vm::protocol::{PLAN, PROGRAMS, Plan, RAMDISK_MODULE, TESTS};
 
 /// The host's programs that tests run as targets. What else they want, a guest lacks, and they say so.
-const HOST_PROGRAMS: [(&str, &str); 8] = [
+const HOST_PROGRAMS: [(&str, &str); 9] = [
     ("sh", "dash"),
     ("cat", "coreutils"),
     ("echo", "coreutils"),
@@ -23,6 +23,7 @@ const HOST_PROGRAMS: [(&str, &str); 8] = [
     ("touch", "coreutils"),
     ("true", "coreutils"),
     ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
 ];
 const USERS: &str = "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
 const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\n";

@@ -202,7 +202,7 @@ impl Serialize for CallRow<'_> {
         let whole = !unseen && call.ret.is_some();
         row.serialize_entry("duration_ns", &whole.then_some(duration))?;
         if unseen {
-            row.serialize_entry("note", "entered before tracing began")?;
+            row.serialize_entry("note", "only its end was seen")?;
         }
         row.end()
     }

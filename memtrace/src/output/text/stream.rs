@@ -124,11 +124,11 @@ fn call(line: &CallLine, palette: &Palette) -> Cells {
     let took = Nanos(call.exit_ns.saturating_sub(call.enter_ns));
     (cells.outcome, cells.outcome_style) = match (&call.op, call.ret) {
         (Op::Unseen { .. }, Some(ret)) if failed(&call.op, ret) => (
-            format!("entered before tracing began; {}", explain(&call.op, ret)),
+            format!("only its end was seen; {}", explain(&call.op, ret)),
             palette.failure,
         ),
         (Op::Unseen { .. }, _) => {
-            let text = "entered before tracing began; its range is not known";
+            let text = "only its end was seen; its range is not known";
             (text.to_owned(), Style::new())
         }
         (_, None) => (

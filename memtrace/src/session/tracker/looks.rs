@@ -11,6 +11,7 @@ use crate::golang::fetch::Reading;
 use crate::golang::poll::Reply;
 use crate::ledger::event::{Event, Exit, Sample};
 use crate::proc;
+use crate::say::say;
 use crate::units::{Bytes, Nanos, counted};
 use crate::view::MemStatsLine;
 
@@ -53,13 +54,13 @@ impl Tracker {
             if self.verbose
                 && let Some(rollup) = &sample.rollup
             {
-                eprintln!(
-                    "memtrace: a look at smaps_rollup of {} took {} of CPU time: {} of {} RSS lazily free",
+                say(format_args!(
+                    "a look at smaps_rollup of {} took {} of CPU time: {} of {} RSS lazily free",
                     sample.pid,
                     Nanos(rollup.cost_ns),
                     Bytes(rollup.lazyfree_bytes),
                     Bytes(rollup.rss_bytes),
-                );
+                ));
             }
             self.sampled(sample, kernel);
         }
@@ -203,6 +204,7 @@ impl Tracker {
                 }
                 fork.pid
             }
+            Event::Exit(exit) => return kernel.ended(exit.pid),
             _ => return,
         };
         if self.reclaim.is_exact()
