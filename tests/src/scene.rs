@@ -30,17 +30,15 @@ pub struct Act {
 impl Scene {
     /// Opens with huge pages off, so that one fault is one page.
     pub fn open() -> Self {
-        // SAFETY: this prctl takes plain integers and touches no memory.
-        let done = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
-        must(done, "prctl(PR_SET_THP_DISABLE)");
-        Self::open_with_huge_pages()
-    }
-
-    /// Opens and leaves huge pages as the machine has them.
-    pub fn open_with_huge_pages() -> Self {
         let scene = Self::open_unpopulated();
         populate();
         scene
+    }
+
+    /// Opens with huge pages as the machine has them.
+    pub fn open_with_huge_pages() -> Self {
+        disable_huge_pages(false);
+        Self::open()
     }
 
     /// Opens without populating anything, for the image after an exec: populating makes minor
@@ -169,6 +167,13 @@ pub fn must(returned: i32, what: &str) {
     if returned < 0 {
         fail(what);
     }
+}
+
+/// Turns this process's huge pages off, or leaves them to the machine again.
+pub fn disable_huge_pages(disable: bool) {
+    // SAFETY: this prctl takes plain integers and touches no memory.
+    let done = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, u64::from(disable), 0, 0, 0) };
+    must(done, "prctl(PR_SET_THP_DISABLE)");
 }
 
 /// Populates all that is mapped, so that no code, data or stack page faults later.

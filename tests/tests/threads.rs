@@ -73,9 +73,16 @@ fn threads_that_overlap_are_counted_whole_and_doubts_are_told() {
     // it touches one.
     assert!(refaults >= pages, "in\n{summary}");
     assert!(refaults <= played.told("touches"), "in\n{summary}");
-    // A doubt is one about a refault.
-    assert!(
-        summary.count("faults.ambiguous") <= refaults + unknown,
-        "in\n{summary}"
-    );
+}
+
+#[test]
+fn a_touch_whose_order_nothing_settles_is_a_doubt_that_is_told() {
+    needs!(Need::Tracing);
+    let played = play(exe!("threads_doubt"));
+    let (doubts, rounds) = (played.told("doubts"), played.told("rounds"));
+    // Only MADV_DONTNEED takes pages here, and no two threads touch the same one.
+    played.expect_faults_with_doubts(&[("refault_dontneed", played.faults.all())], doubts);
+    played
+        .summary()
+        .expect(&[("advice.MADV_DONTNEED.calls", 2 * rounds)]);
 }

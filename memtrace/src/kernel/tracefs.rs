@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use super::{Lockdown, lockdown};
+
 /// Where tracefs is looked for, in aya's own order (aya's programs/utils.rs:find_tracefs_path).
 const ROOTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 const MOUNT_POINT: &CStr = c"/sys/kernel/tracing";
@@ -16,6 +18,8 @@ pub enum TracefsError {
     NoMountPoint,
     /// It is mounted, and this user may not look into it.
     Denied,
+    /// It is not mounted, and must not be here.
+    LockedDown,
     /// A mount namespace of its own was refused.
     Unshare(io::Error),
     /// The mount in that namespace was refused.
@@ -32,6 +36,7 @@ impl TracefsError {
                 "mount /sys if it is not there; else the kernel needs CONFIG_TRACING and CONFIG_FTRACE_SYSCALLS"
             }
             Self::Denied => "run memtrace with sudo, or give it CAP_DAC_READ_SEARCH",
+            Self::LockedDown => "boot with lockdown=integrity or without Secure Boot's lockdown",
             Self::Unshare(_) | Self::Mount(_) => {
                 "as root on the host: mount -t tracefs tracefs /sys/kernel/tracing; in a container, mount the host's /sys/kernel/tracing into it"
             }
@@ -49,6 +54,10 @@ impl fmt::Display for TracefsError {
                 "tracefs is not mounted, and there is no /sys/kernel/tracing to mount it on"
             ),
             Self::Denied => write!(f, "tracefs is mounted, but only root may look into it"),
+            Self::LockedDown => write!(
+                f,
+                "the kernel is locked down (confidentiality), which forbids tracing"
+            ),
             Self::Unshare(error) => write!(
                 f,
                 "tracefs is not mounted, and unshare(2) failed ({error}): {refused}"
@@ -69,7 +78,7 @@ impl std::error::Error for TracefsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Unshare(error) | Self::Mount(error) | Self::Thread(error) => Some(error),
-            Self::NoMountPoint | Self::Denied => None,
+            Self::NoMountPoint | Self::Denied | Self::LockedDown => None,
         }
     }
 }
@@ -136,12 +145,25 @@ fn mount_for_this_thread() -> Result<(), TracefsError> {
     }
     // Systemd shares every mount: without this step ours would appear on the host too.
     mount(c"none", c"/", None, libc::MS_REC | libc::MS_PRIVATE)?;
-    mount(
-        c"tracefs",
-        MOUNT_POINT,
-        Some(c"tracefs"),
-        libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-    )
+    if is_locked_down() {
+        return Err(TracefsError::LockedDown);
+    }
+    mount_kind(c"tracefs", MOUNT_POINT)
+}
+
+/// Whether tracefs would come up empty. Linux 6.12 has been seen to crash as such a one was taken off
+/// again: the end of the namespace corrupts its list of inodes (fs/tracefs/inode.c).
+fn is_locked_down() -> bool {
+    if lockdown() == Lockdown::Unknown {
+        // Only securityfs tells, and where there is none there is no lockdown.
+        let _ = mount_kind(c"securityfs", c"/sys/kernel/security");
+    }
+    lockdown() == Lockdown::Confidentiality
+}
+
+fn mount_kind(kind: &CStr, target: &CStr) -> Result<(), TracefsError> {
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    mount(kind, target, Some(kind), flags)
 }
 
 fn mount(

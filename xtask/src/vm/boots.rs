@@ -14,10 +14,12 @@ pub struct Boot {
     pub kernel: &'static Kernel,
     pub name: &'static str,
     setup: Setup,
-    /// Where page faults must be taken from there.
-    pub fault_source: &'static str,
+    /// Where page faults must be taken from there; nowhere, where nothing can be traced.
+    pub fault_source: Option<&'static str>,
     kind: Kind,
     pub memory_mib: u64,
+    /// What its kernel is told beside what all are.
+    pub parameters: &'static str,
 }
 
 impl Boot {
@@ -32,9 +34,10 @@ impl Boot {
             kernel,
             name: "plain",
             setup: plain,
-            fault_source: kernel.fault_source,
+            fault_source: Some(kernel.fault_source),
             kind: Kind::Ordinary,
             memory_mib: 2048,
+            parameters: "",
         }];
         if kernel.is_at_an_end() {
             boots.push(Self {
@@ -44,7 +47,7 @@ impl Boot {
                     btf_hidden: true,
                     ..plain
                 },
-                fault_source: kernel.fault_source_without_btf,
+                fault_source: Some(kernel.fault_source_without_btf),
                 ..boots[0].clone()
             });
         }
@@ -58,6 +61,13 @@ impl Boot {
             kind: Kind::OwnMachine,
             // So that it is soon full.
             memory_mib: 768,
+            ..boots[0].clone()
+        });
+        boots.push(Self {
+            name: "locked down",
+            fault_source: None,
+            kind: Kind::LockedDown,
+            parameters: "lockdown=confidentiality",
             ..boots[0].clone()
         });
         boots
@@ -93,6 +103,9 @@ impl Boot {
         }
         if self.setup.swap_mib > 0 {
             words.push(format!("{} MiB of swap", self.setup.swap_mib));
+        }
+        if self.kind == Kind::LockedDown {
+            words.push("locked down (confidentiality)".to_owned());
         }
         words.join(", ")
     }

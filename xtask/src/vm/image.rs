@@ -14,12 +14,13 @@ use crate::vm::kernels::Files;
 use crate::vm::protocol::{PLAN, PROGRAMS, Plan, RAMDISK_MODULE, TESTS};
 
 /// The host's programs that tests run as targets. What else they want, a guest lacks, and they say so.
-const HOST_PROGRAMS: [(&str, &str); 9] = [
+const HOST_PROGRAMS: [(&str, &str); 10] = [
     ("sh", "dash"),
     ("cat", "coreutils"),
     ("echo", "coreutils"),
     ("false", "coreutils"),
     ("id", "coreutils"),
+    ("mount", "mount"),
     ("touch", "coreutils"),
     ("true", "coreutils"),
     ("unshare", "util-linux"),

@@ -8,6 +8,8 @@ pub const PLAN: &str = "/plan.json";
 pub const PROGRAMS: &str = "/bin";
 /// Where the test binaries are in a guest.
 pub const TESTS: &str = "/tests";
+/// The binary with the tests of [`Kind::LockedDown`].
+pub const LOCKED_DOWN: &str = "locked_down";
 /// The module that swap in a guest lives in: it needs no other one.
 pub const RAMDISK_MODULE: &str = "/brd.ko";
 
@@ -53,6 +55,8 @@ pub enum Kind {
     Ordinary,
     /// Those that want a machine of their own, which are ignored elsewhere.
     OwnMachine,
+    /// Those that want a kernel that is locked down, in a binary of their own.
+    LockedDown,
 }
 
 /// One line of a guest to the host.

@@ -21,6 +21,10 @@ const TAIL_LINES: usize = 40;
 /// the instruction they take it another way.
 const CPU: &str = "max,-cx16";
 
+/// A panic ends the guest at once, for QEMU does not boot again. Mitigations and grace periods are slow
+/// to emulate, and a program that runs so long would often be preempted.
+const PARAMETERS: &str = "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off rcupdate.rcu_expedited=1 preempt=lazy";
+
 /// The emulator, which is a program of the host.
 pub const PROGRAM: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
 
@@ -28,6 +32,8 @@ pub struct Machine<'a> {
     pub kernel: &'a Path,
     pub image: &'a Path,
     pub memory_mib: u64,
+    /// For the kernel's command line, after what all get.
+    pub parameters: &'a str,
     /// Where its two serial ports go: the kernel's log, and what the guest says.
     pub log: PathBuf,
     pub said: PathBuf,
@@ -90,12 +96,7 @@ impl Machine<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.image)
-            // A panic ends the guest at once, for QEMU does not boot again. Mitigations and grace periods
-            // are slow to emulate, and a program that runs so long would often be preempted.
-            .args([
-                "-append",
-                "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off rcupdate.rcu_expedited=1 preempt=lazy",
-            ])
+            .args(["-append", &format!("{PARAMETERS} {}", self.parameters)])
             .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {program}"))

@@ -56,14 +56,17 @@ mod swaps;
 mod switches;
 mod threads_churn;
 mod threads_disjoint;
+mod threads_doubt;
 mod threads_overlap;
 mod threads_race;
 mod vfork_advises;
 mod waits;
 
-use memtrace_tests::scene::fail;
+use memtrace_tests::scene::{disable_huge_pages, fail};
 
 fn main() {
+    // Before anything is populated: one fault is one page, but for those that are about huge pages.
+    disable_huge_pages(true);
     let name = std::env::args().nth(1).unwrap_or_default();
     match name.as_str() {
         "advise_errors" => advise_errors::main(),
@@ -120,6 +123,7 @@ fn main() {
         "switches" => switches::main(),
         "threads_churn" => threads_churn::main(),
         "threads_disjoint" => threads_disjoint::main(),
+        "threads_doubt" => threads_doubt::main(),
         "threads_overlap" => threads_overlap::main(),
         "threads_race" => threads_race::main(),
         "vfork_advises" => vfork_advises::main(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use xtask::not_run;
-use xtask::vm::protocol::{Kind, Message, Outcome, PROGRAMS, Plan, TESTS};
+use xtask::vm::protocol::{Kind, LOCKED_DOWN, Message, Outcome, PROGRAMS, Plan, TESTS};
 
 use crate::console::Console;
 
@@ -44,7 +44,7 @@ pub fn tests(plan: &Plan, console: &mut Console) -> Result<()> {
     binaries.sort();
     for binary in binaries {
         let name = binary.file_name().unwrap_or_default().to_string_lossy();
-        for test in chosen(&binary, plan.tests.kind)? {
+        for test in chosen(&binary, &name, plan.tests.kind)? {
             let full = format!("{name}::{test}");
             let wanted = plan.tests.filter.as_ref();
             if wanted.is_none_or(|filter| full.contains(filter)) {
@@ -56,10 +56,13 @@ pub fn tests(plan: &Plan, console: &mut Console) -> Result<()> {
 }
 
 /// The tests of a kind in a binary, in its own order.
-fn chosen(binary: &Path, kind: Kind) -> Result<Vec<String>> {
+fn chosen(binary: &Path, name: &str, kind: Kind) -> Result<Vec<String>> {
+    if kind != Kind::Ordinary && (name == LOCKED_DOWN) != (kind == Kind::LockedDown) {
+        return Ok(Vec::new());
+    }
     let ignored = list(binary, &["--ignored"])?;
     Ok(match kind {
-        Kind::OwnMachine => ignored,
+        Kind::OwnMachine | Kind::LockedDown => ignored,
         Kind::Ordinary => {
             let all = list(binary, &[])?.into_iter();
             all.filter(|test| !ignored.contains(test)).collect()
