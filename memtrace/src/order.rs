@@ -11,8 +11,8 @@ const MOST_HELD: usize = 48 << 20;
 /// Holds events until nothing earlier can come.
 ///
 /// A call reaches us when it ends, but takes effect from its enter on; so whatever happened after
-/// the enter of a call that still runs has to wait for it. Who reads the ring tells up to which
-/// time all is in ([`Reorder::release`]).
+/// the enter of a call that still runs has to wait for it, though not for ever. Who reads the ring
+/// tells up to which time all is in ([`Reorder::release`]); what comes later all the same is counted.
 #[derive(Debug, Default)]
 pub struct Reorder {
     /// In order of time; equal times in the order of arrival.

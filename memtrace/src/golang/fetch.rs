@@ -7,23 +7,16 @@ use ureq::Agent;
 use ureq::http::header::LOCATION;
 use ureq::tls::{RootCerts, TlsConfig};
 
+use super::Reading;
 use super::endpoint::{Endpoint, Page};
-use super::memstats::{self, MemStats};
-use super::profile::{self, InUse, Profile};
+use super::memstats;
+use super::profile::{self, Profile};
 use crate::units::{Bytes, Nanos};
 
 /// For everything from the connection to the last byte.
 pub const TIMEOUT: Duration = Duration::from_secs(3);
 /// A profile holds one record for each place in the program that allocates: some megabytes at most.
 const MAX_BODY: u64 = 64 << 20;
-
-/// What was read.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
-    pub stats: MemStats,
-    /// None from expvar, and from a program that does not sample.
-    pub in_use: Option<InUse>,
-}
 
 /// The client, and which of the pages was there.
 pub struct Client {

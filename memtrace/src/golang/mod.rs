@@ -10,7 +10,16 @@ pub mod poll;
 pub mod profile;
 
 use books::Books;
-use fetch::Reading;
+use memstats::MemStats;
+use profile::InUse;
+
+/// One answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    pub stats: MemStats,
+    /// None from expvar, and from a program that does not sample.
+    pub in_use: Option<InUse>,
+}
 
 /// All that was learnt by `--go-pprof` in a run.
 #[derive(Clone, Debug, Default, PartialEq)]

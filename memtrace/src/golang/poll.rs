@@ -5,8 +5,9 @@ use std::sync::mpsc;
 use anyhow::Context as _;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::Reading;
 use super::endpoint::Endpoint;
-use super::fetch::{Client, Reading};
+use super::fetch::Client;
 use crate::clock;
 use crate::proc::shares::{self, Shares};
 

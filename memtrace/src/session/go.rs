@@ -3,9 +3,8 @@
 use super::sampler::Who;
 use crate::golang::books::Books;
 use crate::golang::endpoint::Endpoint;
-use crate::golang::fetch::Reading;
 use crate::golang::poll::{Poll, Reply, Taken};
-use crate::golang::{Report, Table};
+use crate::golang::{Reading, Report, Table};
 use crate::output::escape;
 use crate::proc;
 use crate::say::say;

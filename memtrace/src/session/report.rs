@@ -43,9 +43,10 @@ pub struct Check {
 }
 
 impl Check {
-    /// Nothing lost, and every record that the kernel side counted has come.
+    /// Nothing lost, and every record that the kernel side counted has come, in time to take its place.
     pub fn exact(&self) -> bool {
         nothing_lost(&lost(0, &self.counts))
+            && self.late == 0
             && self.counts.missed == 0
             && self.malformed == 0
             && self.differences().is_empty()
@@ -111,7 +112,8 @@ impl Check {
         note(
             self.late,
             "record",
-            " came later than expected: where threads overlapped, the order may be off",
+            " came too late to take its place among the others (of a call that took longer than 2 s, mostly): \
+             where threads overlapped, the order may be off",
         );
         note(
             counts.join_overflow,

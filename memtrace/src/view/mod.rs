@@ -151,7 +151,7 @@ pub enum ProcessEvent {
 pub struct MemStatsLine {
     pub at_ns: u64,
     pub pid: u32,
-    pub reading: golang::fetch::Reading,
+    pub reading: golang::Reading,
 }
 
 /// One address space at the end of an interval.

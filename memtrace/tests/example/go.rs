@@ -1,7 +1,7 @@
 //! What a Go program says of itself in that run: its lines, its MemStats, and its books beside the RSS.
 
+use memtrace::golang::Reading;
 use memtrace::golang::books::Books;
-use memtrace::golang::fetch::Reading;
 use memtrace::golang::gctrace::{Event, GcLine, ScavengerLine};
 use memtrace::golang::memstats::MemStats;
 use memtrace::golang::profile::InUse;

@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use crate::golang::fetch::Reading;
 use crate::golang::memstats::MemStats;
-use crate::golang::{Report, Table};
+use crate::golang::{Reading, Report, Table};
 use crate::proc::shares::Named;
 use crate::view::MemStatsLine;
 

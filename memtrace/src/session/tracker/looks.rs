@@ -7,7 +7,7 @@ use super::super::sampler::{self, Who};
 use super::{Tracker, WRITING};
 use crate::attach::Attached;
 use crate::clock;
-use crate::golang::fetch::Reading;
+use crate::golang::Reading;
 use crate::golang::poll::Reply;
 use crate::ledger::event::{Event, Exit, Sample};
 use crate::proc;
