@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::wait;
+
 /// bpf(2) command (include/uapi/linux/bpf.h).
 const BPF_PROG_GET_FD_BY_ID: i64 = 13;
 
@@ -73,6 +75,14 @@ pub fn is_loaded(program: u32) -> bool {
     // SAFETY: the descriptor is new and nobody else's.
     unsafe { libc::close(file as i32) };
     true
+}
+
+/// Waits until the kernel has freed programs, which it does some time after the last descriptor is closed.
+pub fn wait_until_gone(programs: &BTreeSet<u32>) {
+    wait::until("the kernel to free the programs", || {
+        let left = programs.iter().any(|&program| is_loaded(program));
+        (!left).then_some(())
+    });
 }
 
 /// The names of the programs that a process has attached by links.

@@ -1,6 +1,5 @@
 //! Nothing stays behind: no program in the kernel, no mount, whatever way memtrace ends.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use memtrace_tests::bpf;
@@ -12,14 +11,6 @@ use memtrace_tests::{exe, needs};
 
 fn mounts() -> String {
     fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted")
-}
-
-/// The kernel frees programs some time after the last descriptor is closed.
-fn wait_until_gone(programs: &BTreeSet<u32>) {
-    wait::until("the kernel to free the programs", || {
-        let left = programs.iter().any(|&program| bpf::is_loaded(program));
-        (!left).then_some(())
-    });
 }
 
 #[test]
@@ -35,7 +26,7 @@ fn a_killed_memtrace_leaves_no_program_and_no_mount() {
 
     trace.signal(libc::SIGKILL);
     trace.wait();
-    wait_until_gone(&programs);
+    bpf::wait_until_gone(&programs);
     assert_eq!(mounts(), before);
     // The target never noticed.
     let truth = workload.go();
@@ -53,7 +44,31 @@ fn an_ended_memtrace_leaves_no_program_and_no_mount() {
     assert!(!programs.is_empty(), "nothing is attached");
     trace.signal(libc::SIGINT);
     trace.finish();
-    wait_until_gone(&programs);
+    bpf::wait_until_gone(&programs);
     assert_eq!(mounts(), before);
     drop(workload);
+}
+
+#[test]
+fn a_memtrace_that_is_killed_leaves_its_command_running_and_no_program() {
+    needs!(Need::Tracing);
+    let before = mounts();
+    let (mut trace, mut voice) = Trace::launch(&exe!("dontneed_touch").words(), &[]);
+    let pid = voice.ready();
+    let programs = bpf::programs_of(trace.pid());
+    assert!(!programs.is_empty(), "nothing is attached");
+    trace.signal(libc::SIGKILL);
+    trace.wait();
+    bpf::wait_until_gone(&programs);
+    assert_eq!(mounts(), before);
+    // It is stopped by nobody and does what it would have done.
+    voice.say("go");
+    let truth = voice.truth();
+    truth.expect(&[("minflt", 2 * truth.count("pages"))]);
+    voice.say("end");
+    wait::until("the command's own end", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Whoever is its parent now may take its time to reap it.
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
 }
