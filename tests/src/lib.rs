@@ -2,7 +2,7 @@
 //!
 //! A test starts a [`workload::Workload`], attaches a [`tracer::Trace`] to it, lets it act and compares the
 //! [`run::Run`] with the truth that the workload found out by itself. [`scenario::Scenario`] does the usual
-//! sequence in one call. Of these modules the workloads use [`scene`], [`area`] and [`processes`].
+//! sequence in one call. Of these modules the workloads use [`scene`], [`area`], [`processes`] and [`userfault`].
 
 pub mod area;
 pub mod binary;
@@ -25,6 +25,7 @@ pub mod screen;
 pub mod smaps;
 pub mod tempdir;
 pub mod tracer;
+pub mod userfault;
 pub mod wait;
 pub mod workload;
 

@@ -2,10 +2,11 @@
 
 use std::env;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::area::advise;
+use crate::userfault;
 
 /// What tracing takes (include/uapi/linux/capability.h).
 const TRACING: [(u32, &str); 3] = [(19, "CAP_SYS_PTRACE"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -41,6 +42,8 @@ pub enum Need {
     PrepareExec,
     /// That each page fault after a fork is one that the kernel counts.
     CountedForks,
+    /// A userfaultfd that also holds the kernel's own touches up.
+    Userfaultfd,
     /// An advice value of madvise that this kernel must know, and its name.
     Advice(i32, &'static str),
 }
@@ -116,6 +119,7 @@ impl Need {
             // There the kernel touches a page at a fork's end without a will to fault it in
             // (its restartable sequences), then again: BTF tells the first.
             Self::CountedForks => no_kernel_since(7, 0, "").map_or_else(no_btf, |_| None),
+            Self::Userfaultfd => userfault::refusal().map(no_userfaultfd),
             Self::Advice(value, name) => (!known(value)).then(|| {
                 let why = format!("this kernel does not know {name}");
                 (why, "run on a newer kernel".to_owned())
@@ -165,6 +169,15 @@ fn no_capability(needed: &[(u32, &str)]) -> Option<(String, String)> {
 fn has_swap() -> bool {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     swaps.lines().nth(1).is_some()
+}
+
+fn no_userfaultfd(error: io::Error) -> (String, String) {
+    let why = format!("no userfaultfd: {error}");
+    let remedy = match error.raw_os_error() {
+        Some(libc::ENOSYS) => "run on a kernel with CONFIG_USERFAULTFD=y",
+        _ => "run the tests as root, or sysctl vm.unprivileged_userfaultfd=1",
+    };
+    (why, remedy.to_owned())
 }
 
 pub fn has_btf() -> bool {

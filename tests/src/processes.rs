@@ -96,7 +96,7 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Starts threads that wait for [`Crew::work`] to do `job`, which is given the thread's number.
+    /// Starts threads that wait for [`Crew::work`] or [`Crew::begin`] to do `job`, which is given the thread's number.
     pub fn hire(threads: usize, job: impl Fn(usize) + Send + Sync + 'static) -> Self {
         let [hired, start, done] = [(); 3].map(|()| Arc::new(Barrier::new(threads + 1)));
         let job = Arc::new(job);
@@ -125,7 +125,17 @@ impl Crew {
 
     /// Lets all threads work and waits until the last one is done.
     pub fn work(&self) {
+        self.begin();
+        self.finish();
+    }
+
+    /// Lets all threads work.
+    pub fn begin(&self) {
         self.start.wait();
+    }
+
+    /// Waits until the last thread is done.
+    pub fn finish(&self) {
         self.done.wait();
     }
 }

@@ -31,6 +31,7 @@ mod free_then_dontneed;
 mod free_twice;
 mod grows;
 mod guard;
+mod hangs;
 mod huge_pages;
 mod killed_child;
 mod lazy_before;
@@ -98,6 +99,7 @@ fn main() {
         "free_twice" => free_twice::main(),
         "grows" => grows::main(),
         "guard" => guard::main(),
+        "hangs" => hangs::main(),
         "huge_pages" => huge_pages::main(),
         "killed_child" => killed_child::main(),
         "lazy_before" => lazy_before::main(),
