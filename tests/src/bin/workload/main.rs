@@ -8,6 +8,7 @@ mod advise_keeps;
 mod advise_sizes;
 mod before_attach;
 mod brk_cycle;
+mod children_advise;
 mod churns;
 mod collapse;
 mod comes_back;
@@ -76,6 +77,7 @@ fn main() {
         "advise_sizes" => advise_sizes::main(),
         "before_attach" => before_attach::main(),
         "brk_cycle" => brk_cycle::main(),
+        "children_advise" => children_advise::main(),
         "churns" => churns::main(),
         "collapse" => collapse::main(),
         "comes_back" => comes_back::main(),
