@@ -15,6 +15,8 @@ use memtrace_tests::{exe, needs};
 /// More than any line takes.
 const WIDE: u16 = 200;
 const HIGH: u16 = 24;
+/// Columns behind a status that is cut.
+const FREE: usize = 3;
 /// What takes a status off the screen.
 const CLEAR: &str = "\r\u{1b}[J";
 
@@ -190,10 +192,10 @@ fn a_narrow_terminal_cuts_the_status_instead_of_wrapping_it() {
         .filter(|line| line.starts_with(&status))
         .collect();
     assert_eq!(drawn, [&screen.last()], "{lines:#?}");
-    // The last column stays empty, for some terminals would wrap.
+    // The last column stays empty, for some terminals would wrap, and so does room for a key before it.
     assert_eq!(
         drawn[0].chars().count(),
-        usize::from(columns) - 1,
+        usize::from(columns) - FREE,
         "{lines:#?}"
     );
     assert!(drawn[0].ends_with('…'), "{lines:#?}");
@@ -204,6 +206,29 @@ fn a_narrow_terminal_cuts_the_status_instead_of_wrapping_it() {
         !lines.iter().any(|line| line.starts_with(&status)),
         "{lines:#?}"
     );
+}
+
+#[test]
+fn the_key_that_ends_the_trace_is_shown_and_leaves_nothing_of_the_status_behind() {
+    needs!(Need::Tracing);
+    for columns in [20, 80] {
+        let workload = Workload::start(&exe!("waits"), &[]);
+        let status = status_of(&workload);
+        let mut session = Session::start(tracing(workload.pid, &["-q"]), columns, HIGH);
+        // Cut, and so as wide as one can be.
+        session.until("a status", |screen| {
+            let last = screen.last();
+            last.starts_with(&status) && last.ends_with('…')
+        });
+        session.press(CTRL_C);
+        assert_eq!(session.wait().code(), Some(0));
+        assert!(session.bytes().windows(2).any(|two| two == b"^C"));
+        let lines = session.screen().lines();
+        assert!(
+            !lines.iter().any(|line| line.starts_with(&status)),
+            "{lines:#?}"
+        );
+    }
 }
 
 #[test]
@@ -220,7 +245,7 @@ fn a_terminal_that_changes_its_size_has_the_next_status_cut_to_that() {
     session.resize(40, HIGH);
     session.until("a status of the new size", |screen| {
         let last = screen.last();
-        last.starts_with(&status) && last.ends_with('…') && last.chars().count() == 39
+        last.starts_with(&status) && last.ends_with('…') && last.chars().count() == 40 - FREE
     });
     session.resize(WIDE, HIGH);
     session.until("a whole status again", |screen| {

@@ -11,6 +11,9 @@ use crate::output::terminal::Size;
 
 /// More rows than this push the stream off the screen.
 const MOST_ROWS: usize = 8;
+/// Columns that stay free behind a row. One that fills the last makes some terminals wrap, and so would the `^C`
+/// that they show where the cursor stands.
+const FREE_COLUMNS: usize = 3;
 
 /// A row in pieces, each in its style, so that it can be cut to a width.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,8 +85,7 @@ impl Rows {
     /// Puts the rows at the bottom, with the cursor after the last.
     pub(super) fn draw(&mut self, sink: &mut impl Write, size: Size) -> io::Result<()> {
         self.clear(sink)?;
-        // A row that fills the last column makes some terminals wrap.
-        let columns = size.columns.saturating_sub(1);
+        let columns = size.columns.saturating_sub(FREE_COLUMNS);
         let room = MOST_ROWS.min(size.rows.saturating_sub(1)).max(1);
         let mut shown = self.rows.clone();
         if shown.len() > room {
@@ -145,14 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn rows_never_reach_the_last_column() {
+    fn rows_leave_room_for_a_key_before_the_last_column() {
         let mut rows = Rows::default();
         rows.set(vec![row("0123456789")]);
-        assert_eq!(drawn(&mut rows, 11, 24), "0123456789");
+        assert_eq!(drawn(&mut rows, 13, 24), "0123456789");
         rows.drawn = 0;
-        assert_eq!(drawn(&mut rows, 10, 24), "01234567…");
-        rows.drawn = 0;
-        assert_eq!(drawn(&mut rows, 1, 24), "");
+        assert_eq!(drawn(&mut rows, 12, 24), "01234567…");
+        for columns in 1..=3 {
+            rows.drawn = 0;
+            assert_eq!(drawn(&mut rows, columns, 24), "");
+        }
     }
 
     #[test]
