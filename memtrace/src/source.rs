@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use memtrace_ebpf::call;
+use memtrace_ebpf::{Pending, call};
 use tokio::sync::mpsc;
 
 use crate::attach::RingEnds;
@@ -46,6 +46,8 @@ pub struct Chunk {
     pub complete_ns: u64,
     /// Something did not get into the ring: after the `complete_ns` of the chunk before.
     pub gap: Option<Gap>,
+    /// At the end: the calls that have not ended, each by its process.
+    pub unfinished: Vec<u32>,
 }
 
 mod batches;
@@ -79,6 +81,7 @@ impl Source {
             complete_ns: 0,
             lost: Losses::default(),
             gap: None,
+            unfinished: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("ring".to_owned())
@@ -120,6 +123,7 @@ struct Reader {
     complete_ns: u64,
     lost: Losses,
     gap: Option<Gap>,
+    unfinished: Vec<u32>,
 }
 
 /// Running counts of what did not get into the ring.
@@ -143,9 +147,10 @@ impl Reader {
             let records = gathered + drained;
             self.look_for_losses();
             if stopping {
-                // No program runs any more. Nothing can come after this, and calls in flight will never be told of.
+                // No program runs any more. Nothing can come after this, not even from calls in flight.
                 self.batches.settle();
                 self.complete_ns = u64::MAX;
+                self.unfinished = self.pending().map(|pending| pending.pid).collect();
                 let _ = self.hand_over();
                 return Ok(());
             }
@@ -194,17 +199,20 @@ impl Reader {
     /// A call can hang for as long as a file system or a userfaultfd lets it; what happens
     /// meanwhile must be seen all the same. If it does come back, it counts as late.
     fn oldest_pending_ns(&self, since_ns: u64) -> u64 {
-        // Threads come and go in the map while it is walked, which may begin the walk anew: bounded.
-        self.ends
-            .pending
-            .iter()
-            .take(4 * memtrace_ebpf::JOIN_ENTRIES as usize)
-            .filter_map(Result::ok)
-            .filter(|(_, pending)| holds_back(pending.0.call as u16, &pending.0.args))
-            .map(|(_, pending)| pending.0.enter_ns)
+        self.pending()
+            .filter(|pending| holds_back(pending.call as u16, &pending.args))
+            .map(|pending| pending.enter_ns)
             .filter(|enter_ns| *enter_ns >= since_ns)
             .min()
             .unwrap_or(u64::MAX)
+    }
+
+    /// The calls in flight.
+    fn pending(&self) -> impl Iterator<Item = Pending> {
+        // Threads come and go in the map while it is walked, which may begin the walk anew: bounded.
+        let all = self.ends.pending.iter();
+        let bounded = all.take(4 * memtrace_ebpf::JOIN_ENTRIES as usize);
+        bounded.filter_map(Result::ok).map(|(_, pending)| pending.0)
     }
 
     /// Takes everything that was in the ring at the time of the call; returns how many records, and
@@ -240,6 +248,7 @@ impl Reader {
             records: self.buffer.split().freeze(),
             complete_ns: self.complete_ns,
             gap: self.gap.take(),
+            unfinished: std::mem::take(&mut self.unfinished),
         };
         // What is left of the last allocation will do for a look at a quiet target.
         if self.buffer.capacity() < LEAST_ROOM {

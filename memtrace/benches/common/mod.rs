@@ -108,7 +108,7 @@ impl Records {
         self.chunks.push(Chunk {
             records: Bytes::from(std::mem::take(&mut self.bytes)),
             complete_ns: self.now_ns + 1,
-            gap: None,
+            ..Chunk::default()
         });
     }
 }

@@ -145,6 +145,8 @@ impl Check {
 /// What the summaries need to know beside the ledger.
 pub struct Surroundings<'a> {
     pub recognise: &'a mut Recognise,
+    /// Calls that have not ended when the run did, by process.
+    pub unfinished: &'a HashMap<u32, u64>,
     /// Processes whose mappings may not be read, and why not.
     pub unreadable: &'a HashMap<u32, String>,
     /// Children that are not followed, by parent.
@@ -322,6 +324,12 @@ fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
         notes.push(format!(
             "{calls} of which only the end was seen (under way when tracing began, or refused by seccomp): \
              what was done there is not known"
+        ));
+    }
+    if let Some(calls) = around.unfinished.get(&mm.pid) {
+        let calls = counted(*calls, "call");
+        notes.push(format!(
+            "{calls} not ended when tracing did: what it does is not in these figures"
         ));
     }
     if mm.totals.untargeted_calls > 0 {

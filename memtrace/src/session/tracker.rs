@@ -55,6 +55,8 @@ pub struct Tracker {
     looked_for: HashMap<u32, u64>,
     /// What is to be said at the end of the run.
     pub notes: Vec<String>,
+    /// Calls that have not ended when the run did, by process.
+    unfinished: HashMap<u32, u64>,
     /// Processes whose mappings this user may not read, and why not.
     unreadable: HashMap<u32, String>,
     /// The start time of each process by pid, to know it from a later one with its pid.
@@ -95,6 +97,7 @@ impl Tracker {
             gctrace: None,
             looked_for: HashMap::new(),
             notes: Vec::new(),
+            unfinished: HashMap::new(),
             unreadable: HashMap::new(),
         })
     }
@@ -190,6 +193,9 @@ impl Tracker {
                 "{malformed}: the rest of the chunk is lost (a bug, please report it)"
             ));
             self.malformed += 1;
+        }
+        for pid in &chunk.unfinished {
+            *self.unfinished.entry(*pid).or_default() += 1;
         }
         if let Some(gap) = chunk.gap {
             self.mappings_lost |= gap.calls;
@@ -329,6 +335,7 @@ impl Tracker {
             &check,
             &mut report::Surroundings {
                 recognise: &mut self.recognise,
+                unfinished: &self.unfinished,
                 unreadable: &self.unreadable,
                 unfollowed: &self.enrich.unfollowed,
                 follow_forks: self.enrich.follow_forks,
