@@ -148,7 +148,7 @@ mod tests {
     fn released(at_ns: u64) -> Word {
         Word::from(Page::Released(Release {
             source: Source::DontUnmap,
-            at_ns,
+            at_ns: Some(at_ns),
             inherited: false,
         }))
     }

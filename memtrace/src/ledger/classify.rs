@@ -87,7 +87,7 @@ pub fn classify(
         }) => {
             let release = Release {
                 source,
-                at_ns: fault.at_ns,
+                at_ns: None,
                 inherited: false,
             };
             let (bytes, after) =

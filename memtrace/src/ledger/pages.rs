@@ -105,7 +105,8 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
     pub source: Source,
-    pub at_ns: u64,
+    /// None where it is not known which call it was.
+    pub at_ns: Option<u64>,
     /// Given back by the parent, before the fork.
     pub inherited: bool,
 }
@@ -163,7 +164,7 @@ mod tests {
     fn release(advice: Advice, at_ns: u64) -> Release {
         Release {
             source: Source::Advice(advice),
-            at_ns,
+            at_ns: Some(at_ns),
             inherited: false,
         }
     }
@@ -174,7 +175,7 @@ mod tests {
         match release(second, 2).applied_to(page) {
             Page::Released(Release {
                 source: Source::Advice(advice),
-                at_ns,
+                at_ns: Some(at_ns),
                 ..
             }) => (advice, at_ns),
             other => panic!("{first} then {second} left {other:?}"),

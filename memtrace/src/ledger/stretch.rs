@@ -22,9 +22,9 @@ pub struct Stretch<'a> {
 }
 
 impl Stretch<'_> {
-    /// Since the release; refaults only.
+    /// Since the release; refaults only, and not where it is unknown which release it was.
     pub fn age_ns(&self) -> Option<u64> {
-        let release = self.was.release?;
-        Some(self.at_ns.saturating_sub(release.at_ns))
+        let given_ns = self.was.release?.at_ns?;
+        Some(self.at_ns.saturating_sub(given_ns))
     }
 }

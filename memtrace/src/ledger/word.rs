@@ -8,7 +8,7 @@ use super::totals::FaultClass;
 
 /// From the lowest bit: the kind of state (3 bits), what it is about (3 bits), whether the parent
 /// gave the page back (1 bit), and when it was given back (57 bits: four years in nanoseconds,
-/// and a machine that is up for longer has no older releases than that).
+/// and a machine that is up for longer has no older releases than that; all of them set: not known).
 ///
 /// Never 0, so that an `Option` of it is a word too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ const KIND: u64 = 7;
 const ABOUT_SHIFT: u32 = 3;
 const INHERITED: u64 = 1 << 6;
 const TIME_SHIFT: u32 = 7;
-const MOST_NS: u64 = u64::MAX >> TIME_SHIFT;
+const NO_TIME: u64 = u64::MAX >> TIME_SHIFT;
+const MOST_NS: u64 = NO_TIME - 1;
 
 /// Where a state may name a source and names none.
 const NO_SOURCE: u64 = 7;
@@ -47,7 +48,7 @@ impl Word {
     }
 
     fn of_release(kind: u64, release: Release) -> Self {
-        let time = release.at_ns.min(MOST_NS) << TIME_SHIFT;
+        let time = release.at_ns.map_or(NO_TIME, |ns| ns.min(MOST_NS)) << TIME_SHIFT;
         let inherited = if release.inherited { INHERITED } else { 0 };
         Self(Self::new(kind, source_number(release.source)).0 | time | inherited)
     }
@@ -59,7 +60,7 @@ impl Word {
     fn release(self) -> Release {
         Release {
             source: SOURCES[self.about()],
-            at_ns: self.0.get() >> TIME_SHIFT,
+            at_ns: Some(self.0.get() >> TIME_SHIFT).filter(|ns| *ns != NO_TIME),
             inherited: self.0.get() & INHERITED != 0,
         }
     }
@@ -144,7 +145,9 @@ mod tests {
             pages.push(Page::Doubt {
                 given: Some(source),
             });
-            for (at_ns, inherited) in [(0, false), (1, true), (MOST_NS, false), (MOST_NS, true)] {
+            let known = [0, 1, MOST_NS].map(Some);
+            let times = known.into_iter().chain([None]);
+            for (at_ns, inherited) in times.flat_map(|at_ns| [(at_ns, false), (at_ns, true)]) {
                 let release = Release {
                     source,
                     at_ns,
@@ -176,12 +179,12 @@ mod tests {
     fn a_time_beyond_all_uptimes_is_the_last_one() {
         let release = Release {
             source: Source::DontUnmap,
-            at_ns: u64::MAX,
+            at_ns: Some(u64::MAX),
             inherited: false,
         };
         let Page::Released(back) = Page::from(Word::from(Page::Released(release))) else {
             panic!("it was a release");
         };
-        assert_eq!((back.at_ns, back.inherited), (MOST_NS, false));
+        assert_eq!((back.at_ns, back.inherited), (Some(MOST_NS), false));
     }
 }

@@ -117,7 +117,7 @@ pub struct FaultRun {
     pub faults: u64,
     pub class: FaultClass,
     pub access: Access,
-    /// Since the release, of the first fault; refaults only.
+    /// Since the release, of the first fault; refaults only, and None where it is not known which release it was.
     pub age_ns: Option<u64>,
     /// The first writes after reads that mapped the zero page: the reads were counted in `class`,
     /// these count in the total of faults and in no class.

@@ -126,7 +126,7 @@ mod tests {
         class: FaultClass::RefaultFree,
         release: Some(Release {
             source: Source::Advice(Advice::FREE),
-            at_ns: 0,
+            at_ns: Some(0),
             inherited: false,
         }),
         zero_page_write: false,

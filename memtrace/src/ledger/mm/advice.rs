@@ -62,7 +62,7 @@ impl Mm {
         let source = Source::Advice(advice);
         let release = Release {
             source,
-            at_ns: call.enter_ns,
+            at_ns: Some(call.enter_ns),
             inherited: false,
         };
         // A call that did nothing released nothing, whatever is known of the mappings.

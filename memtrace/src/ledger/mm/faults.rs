@@ -166,7 +166,9 @@ impl Mm {
         {
             let totals = self.totals.of_advice(advice);
             totals.refaults += new;
-            totals.ages.record(at_ns.saturating_sub(given_ns), new);
+            if let Some(given_ns) = given_ns {
+                totals.ages.record(at_ns.saturating_sub(given_ns), new);
+            }
             totals.refaulted(inherited, bytes);
         }
     }

@@ -142,7 +142,7 @@ impl Mm {
                 }
                 let release = Release {
                     source: Source::DontUnmap,
-                    at_ns: call.enter_ns,
+                    at_ns: Some(call.enter_ns),
                     inherited: false,
                 };
                 for (range, page) in &carried.pages {

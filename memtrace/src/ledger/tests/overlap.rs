@@ -44,6 +44,10 @@ fn a_page_touched_inside_a_give_back_may_have_been_taken_again() {
     let again = s.touch(0, Access::Write, false);
     assert_eq!((again.class, again.ambiguous), (C::RefaultDontneed, true));
     assert_eq!(s.totals().faults.ambiguous, 1);
+    // By which call it went is a guess, so that it has no age; least of all 0.
+    assert_eq!(again.release.map(|release| release.at_ns), Some(None));
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.refaults, totals.ages.quantile_ns(0.5)), (1, None));
 }
 
 #[test]
