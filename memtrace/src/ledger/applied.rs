@@ -18,8 +18,7 @@ pub struct Applied {
     pub ranges: Vec<Range<u64>>,
     /// Where it may have taken effect, and nothing tells.
     pub unknown: Option<Range<u64>>,
-    pub failed: bool,
-    /// It stopped short, yet took effect in part.
+    /// It failed, yet took effect in part.
     pub partial: bool,
 }
 
@@ -42,15 +41,11 @@ impl Applied {
     }
 
     fn nothing() -> Self {
-        Self {
-            failed: true,
-            ..Self::default()
-        }
+        Self::default()
     }
 
     fn unknown(range: Range<u64>) -> Self {
         Self {
-            failed: true,
             unknown: Some(range),
             ..Self::default()
         }
@@ -60,7 +55,6 @@ impl Applied {
         Self {
             partial: !ranges.is_empty(),
             ranges,
-            failed: true,
             unknown: None,
         }
     }
@@ -143,11 +137,8 @@ pub fn process_madvise(
             if done >= before_bytes.saturating_add(len) {
                 Applied::whole(pages)
             } else if done >= before_bytes {
-                // This is the one that failed, with an error that is not told.
-                Applied {
-                    partial: true,
-                    ..Applied::unknown(pages)
-                }
+                // This is the one that failed, with an error that is not told. The call did not.
+                Applied::unknown(pages)
             } else {
                 Applied::nothing()
             }

@@ -255,7 +255,7 @@ impl Mm {
             &Op::Madvise { advice, addr, len } if advice.give_back().is_none() => {
                 let applied = applied::madvise(&self.space, advice, addr, len, call.ret);
                 self.advise(advice, &applied);
-                self.count_advice(advice, &applied, true);
+                self.count_advice(call, advice, &applied, true);
             }
             &Op::ProcessMadvise {
                 advice,
@@ -271,7 +271,7 @@ impl Mm {
                     None => Applied::default(),
                 };
                 self.advise(advice, &applied);
-                self.count_advice(advice, &applied, index == 0);
+                self.count_advice(call, advice, &applied, index == 0);
             }
             // Before the mappings were read: they show what it did.
             Op::Unseen { .. } if !self.mappings_known => {}
@@ -302,10 +302,10 @@ impl Mm {
     }
 }
 
-fn count_call(totals: &mut ReleaseTotals, applied: &Applied, first_range: bool) {
+fn count_call(totals: &mut ReleaseTotals, call: &Call, applied: &Applied, first_range: bool) {
     if first_range {
         totals.calls += 1;
-        totals.failed += u64::from(applied.failed);
+        totals.failed += u64::from(call.ret.is_some_and(|ret| ret < 0));
     }
     totals.partial += u64::from(applied.partial);
     add(&mut totals.requested_bytes, applied.bytes());

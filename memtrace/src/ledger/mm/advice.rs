@@ -43,9 +43,15 @@ impl Mm {
         self.lazy.drop(found);
     }
 
-    pub(super) fn count_advice(&mut self, advice: Advice, applied: &Applied, first_range: bool) {
+    pub(super) fn count_advice(
+        &mut self,
+        call: &Call,
+        advice: Advice,
+        applied: &Applied,
+        first_range: bool,
+    ) {
         let totals = self.totals.of_advice(advice);
-        count_call(totals, applied, first_range);
+        count_call(totals, call, applied, first_range);
     }
 
     pub(super) fn give_back(
@@ -58,7 +64,7 @@ impl Mm {
         if advice.give_back().is_none() {
             return;
         }
-        self.count_advice(advice, &applied, first_range);
+        self.count_advice(call, advice, &applied, first_range);
         let source = Source::Advice(advice);
         let release = Release {
             source,

@@ -154,13 +154,39 @@ fn process_madvise_does_its_ranges_up_to_the_one_that_fails() {
         s.done(op, ret);
     }
     let totals = s.advice(Advice::DONTNEED);
-    assert_eq!((totals.calls, totals.failed, totals.partial), (1, 0, 1));
+    // It returned what it had done, which is no failure, and only what failed can be partial.
+    assert_eq!((totals.calls, totals.failed, totals.partial), (1, 0, 0));
     assert_eq!(totals.requested_bytes, 2 * PAGE);
     s.write(0, 2);
     s.write(10, 1);
     s.write(20, 1);
     assert_eq!(s.faults(C::RefaultDontneed), 2);
     assert_eq!(s.faults(C::Unknown), 2);
+}
+
+#[test]
+fn a_call_whose_thread_died_in_it_has_not_failed() {
+    let mut s = Scene::new();
+    s.map(0, 1);
+    s.done_measured(madvise(Advice::DONTNEED, 0, 1), None, 0);
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.calls, totals.failed), (1, 0));
+}
+
+#[test]
+fn a_process_madvise_of_unreadable_ranges_has_failed() {
+    let mut s = Scene::new();
+    let op = Op::ProcessMadvise {
+        target_pid: Some(PID),
+        advice: Advice::DONTNEED,
+        range: None,
+        index: 0,
+        ranges: 1,
+        before_bytes: 0,
+    };
+    s.done(op, -i64::from(libc::EFAULT));
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.calls, totals.failed, totals.partial), (1, 1, 0));
 }
 
 #[test]
