@@ -58,6 +58,12 @@ pub fn classify(
                     ..known(FaultClass::Unknown, PAGE, Some(populated))
                 }
             }
+            // The kernel wants to know of the first write to a page that it keeps clean, and
+            // copies nothing (mm/memory.c:wp_page_shared, hugetlb.c:hugetlb_wp).
+            (_, Access::Write) if ground.shared => Classified {
+                basis: Basis::Exact,
+                ..known(FaultClass::File, 0, Some(populated))
+            },
             (_, Access::Write) => known(FaultClass::Cow, PAGE, Some(populated)),
             _ => Classified {
                 basis: Basis::Derived,

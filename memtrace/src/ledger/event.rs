@@ -255,6 +255,13 @@ impl Op {
     }
 }
 
+/// True where mmap's flags make a shared mapping: MAP_SHARED and MAP_SHARED_VALIDATE have this bit,
+/// MAP_PRIVATE and MAP_DROPPABLE do not.
+pub fn maps_shared(flags: u32) -> bool {
+    const MAP_SHARED: u32 = 0x01;
+    flags & MAP_SHARED != 0
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Access {
     Read,

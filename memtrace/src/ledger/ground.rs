@@ -24,6 +24,8 @@ pub struct Ground {
     pub private_anon: bool,
     /// As [`Vma::is_file`].
     pub file: bool,
+    /// What is written here is everybody's: no write makes a copy.
+    pub shared: bool,
     /// The kernel's own, such as the vdso.
     pub special: bool,
     pub hugetlb: bool,
@@ -40,6 +42,7 @@ impl Ground {
             traced: vma.traced,
             private_anon: vma.is_private_anon(),
             file: vma.is_file(),
+            shared: vma.mapping.shared,
             special: vma.mapping.kind == MappingKind::Special,
             hugetlb: vma.hugetlb,
             folio_bytes: folios.largest(vma),
@@ -55,6 +58,7 @@ impl Ground {
             traced: false,
             private_anon: false,
             file: false,
+            shared: false,
             special: false,
             hugetlb: false,
             folio_bytes: PAGE,

@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::applied::page_range;
-use super::super::event::{Call, Mapping, MappingKind};
+use super::super::event::{Call, Mapping, MappingKind, maps_shared};
 use super::super::pages::{Page, Release, Source};
 use super::super::space::{PAGE, Vma};
 use super::super::states::Found;
 use super::{InFlight, Lifted, Mm, add};
 
 const MAP_TYPE: u32 = 0x0f;
-const MAP_PRIVATE: u32 = 0x02;
+const MAP_DROPPABLE: u32 = 0x08;
 const MAP_ANONYMOUS: u32 = 0x20;
 const MAP_GROWSDOWN: u32 = 0x100;
 const MAP_LOCKED: u32 = 0x2000;
@@ -68,6 +68,8 @@ impl Mm {
         let hugetlb = flags & MAP_HUGETLB != 0;
         let vma = Vma {
             hugetlb,
+            // It survives no fork (mm/mmap.c:do_mmap).
+            wipe_on_fork: flags & MAP_TYPE == MAP_DROPPABLE,
             ..Vma::new(mapping, true)
         };
         self.map_anew(range.clone(), vma);
@@ -307,7 +309,7 @@ pub(super) fn new_mapping(flags: u32, fd: i32, name: Option<Arc<str>>) -> Mappin
         } else {
             MappingKind::Anon
         },
-        shared: flags & MAP_TYPE != MAP_PRIVATE,
+        shared: maps_shared(flags),
         huge_advised: false,
         name,
     }

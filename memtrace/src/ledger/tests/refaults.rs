@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::ledger::advice::Advice;
-use crate::ledger::event::{Access, MappingKind, Op};
+use crate::ledger::event::{Access, Event, Fault, FaultBatch, MappingKind, Op};
 use crate::ledger::totals::{Basis, FaultClass as C};
 
 #[test]
@@ -84,6 +84,41 @@ fn a_write_to_a_present_page_is_a_copy_and_never_a_refault() {
     // The write took the page back, so what takes it next is not that FREE.
     s.touch(0, Access::Write, false);
     assert_eq!((s.faults(C::Unknown), s.faults(C::RefaultFree)), (1, 0));
+}
+
+#[test]
+fn the_first_write_to_a_clean_page_of_a_shared_mapping_copies_nothing() {
+    let mut s = Scene::new();
+    s.mmap(0, 1, 0x01);
+    s.touch(0, Access::Read, false);
+    let write = s.touch(0, Access::Write, true);
+    assert_eq!((write.class, write.bytes), (C::File, 0));
+    assert_eq!((s.faults(C::File), s.faults(C::Cow)), (2, 0));
+    assert_eq!(s.bytes(C::File), PAGE);
+    // A private mapping of a file gets a copy of its own.
+    s.mmap(10, 1, 0x02);
+    s.touch(10, Access::Read, false);
+    assert_eq!(s.touch(10, Access::Write, true).class, C::Cow);
+}
+
+#[test]
+fn droppable_memory_is_private_and_survives_no_fork() {
+    let mut s = Scene::new();
+    s.mmap(0, 2, 0x28);
+    s.write(0, 1);
+    assert_eq!((s.faults(C::FirstTouch), s.faults(C::File)), (1, 0));
+    s.advise(Advice::FREE, 0, 1);
+    s.fork();
+    let was = s.apply(Event::Faults(FaultBatch::of(&Fault {
+        at_ns: s.now,
+        pid: CHILD,
+        tid: CHILD,
+        addr: page(0),
+        present: false,
+        access: Access::Write,
+        by_kernel: false,
+    })));
+    assert_eq!(was.map(|was| was.class), Some(C::FirstTouch));
 }
 
 #[test]

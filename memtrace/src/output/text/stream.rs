@@ -6,14 +6,13 @@ use super::errno;
 use super::gctrace;
 use super::palette::{Palette, paint};
 use super::words;
-use crate::ledger::event::{Mapping, MappingKind, Op};
+use crate::ledger::event::{Mapping, MappingKind, Op, maps_shared};
 use crate::output::escape::pad;
 use crate::output::exit::Exit;
 use crate::units::{Bytes, Nanos, SinceStart, counted};
 use crate::view::gctrace::GoLine;
 use crate::view::{CallLine, FaultRun, Line, ProcessEvent, ProcessLine};
 
-const MAP_TYPE: u32 = 0x0f;
 /// Enough for most mappings; a longer name moves the rest of its line.
 const MAPPING_COLUMNS: usize = 20;
 
@@ -236,7 +235,7 @@ fn mapped(op: &Op) -> String {
         } else {
             MappingKind::File
         },
-        shared: flags & MAP_TYPE != libc::MAP_PRIVATE as u32,
+        shared: maps_shared(*flags),
         huge_advised: false,
         name: name.clone(),
     })
