@@ -79,6 +79,7 @@ pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i
     let Some(range) = page_range(addr, len) else {
         return Applied::nothing();
     };
+    let range = without_broken_page(space, advice, range);
     match ret {
         Some(0..) => Applied::whole(range),
         // Refused before anything was looked at.
@@ -135,7 +136,7 @@ pub fn process_madvise(
         Some(done) => {
             let done = u64::try_from(done).unwrap_or(0);
             if done >= before_bytes.saturating_add(len) {
-                Applied::whole(pages)
+                Applied::whole(without_broken_page(space, advice, pages))
             } else if done >= before_bytes {
                 // This is the one that failed, with an error that is not told. The call did not.
                 Applied::unknown(pages)
@@ -144,6 +145,19 @@ pub fn process_madvise(
             }
         }
         None => Applied::unknown(pages),
+    }
+}
+
+/// `range` without the huge page that it names only a part of: DONTNEED leaves that alone
+/// (mm/madvise.c:madvise_dontneed_free_valid_vma, Linux 5.18 and newer; older ones refuse it all).
+fn without_broken_page(space: &Space, advice: Advice, range: Range<u64>) -> Range<u64> {
+    let last = space.vma_at(range.end.saturating_sub(PAGE));
+    match (advice, last.and_then(|vma| vma.hugetlb)) {
+        (Advice::DONTNEED | Advice::DONTNEED_LOCKED, Some(bytes)) => {
+            let end = range.end - range.end % bytes;
+            range.start..end.max(range.start)
+        }
+        _ => range,
     }
 }
 
@@ -164,12 +178,17 @@ fn refused_at_once(ret: i64) -> bool {
 fn first_refused(space: &Space, advice: Advice, range: &Range<u64>) -> Option<u64> {
     space
         .vmas(range.clone())
-        .find(|(_, vma)| match advice {
-            Advice::FREE => !vma.is_private_anon(),
-            Advice::DONTNEED | Advice::DONTNEED_LOCKED | Advice::COLD | Advice::PAGEOUT => {
-                vma.mapping.kind == MappingKind::Special
+        .find(|(run, vma)| {
+            let special = vma.mapping.kind == MappingKind::Special;
+            match advice {
+                Advice::FREE => !vma.is_private_anon() || vma.hugetlb.is_some(),
+                Advice::COLD | Advice::PAGEOUT => special || vma.hugetlb.is_some(),
+                Advice::DONTNEED | Advice::DONTNEED_LOCKED => {
+                    let huge = vma.hugetlb.unwrap_or(PAGE);
+                    special || !run.start.is_multiple_of(huge)
+                }
+                _ => false,
             }
-            _ => false,
         })
         .map(|(run, _)| run.start)
 }

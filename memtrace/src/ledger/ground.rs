@@ -44,7 +44,7 @@ impl Ground {
             file: vma.is_file(),
             shared: vma.mapping.shared,
             special: vma.mapping.kind == MappingKind::Special,
-            hugetlb: vma.hugetlb,
+            hugetlb: vma.hugetlb.is_some(),
             folio_bytes: folios.largest(vma),
         }
     }

@@ -211,7 +211,7 @@ impl Mm {
             }
             &Op::Mmap {
                 addr, len, flags, ..
-            } if flags & MAP_FIXED != 0 => self.mmap_over(call, addr, len),
+            } if flags & MAP_FIXED != 0 => self.mmap_over(call, addr, len, flags),
             &Op::Mremap {
                 addr,
                 old_len,

@@ -22,8 +22,8 @@ pub struct Vma {
     pub mapping: Mapping,
     /// Mapped while traced, so that nothing in it was populated before.
     pub traced: bool,
-    /// MAP_HUGETLB: its pages are huge ones, and reads map no zero page.
-    pub hugetlb: bool,
+    /// MAP_HUGETLB: the size of its pages. Reads map no zero page there.
+    pub hugetlb: Option<u64>,
     pub dont_fork: bool,
     pub wipe_on_fork: bool,
 }
@@ -33,7 +33,7 @@ impl Vma {
         Self {
             mapping,
             traced,
-            hugetlb: false,
+            hugetlb: None,
             dont_fork: false,
             wipe_on_fork: false,
         }
@@ -74,9 +74,8 @@ impl Default for FolioBytes {
 
 impl FolioBytes {
     pub(super) fn largest(self, vma: &Vma) -> u64 {
-        let bytes = if vma.hugetlb {
-            // At the least: there are sizes above.
-            2 << 20
+        let bytes = if let Some(bytes) = vma.hugetlb {
+            bytes
         } else if vma.mapping.huge_advised {
             self.advised
         } else {

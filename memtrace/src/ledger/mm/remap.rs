@@ -17,12 +17,13 @@ const MAP_GROWSDOWN: u32 = 0x100;
 const MAP_LOCKED: u32 = 0x2000;
 const MAP_POPULATE: u32 = 0x8000;
 const MAP_HUGETLB: u32 = 0x40000;
+const MAP_HUGE_SHIFT: u32 = 26;
 const MREMAP_FIXED: u32 = 2;
 const MREMAP_DONTUNMAP: u32 = 4;
 
 impl Mm {
-    pub(super) fn mmap_over(&mut self, call: &Call, addr: u64, len: u64) {
-        let Some(range) = page_range(addr, len) else {
+    pub(super) fn mmap_over(&mut self, call: &Call, addr: u64, len: u64, flags: u32) {
+        let Some(range) = mapped_range(addr, len, flags) else {
             return;
         };
         match call.ret {
@@ -61,13 +62,12 @@ impl Mm {
             }
             None => return,
         };
-        let Some(range) = page_range(addr, len) else {
+        let Some(range) = mapped_range(addr, len, flags) else {
             return;
         };
         add(&mut totals.bytes, range.end - range.start);
-        let hugetlb = flags & MAP_HUGETLB != 0;
         let vma = Vma {
-            hugetlb,
+            hugetlb: huge_bytes(flags),
             // It survives no fork (mm/mmap.c:do_mmap).
             wipe_on_fork: flags & MAP_TYPE == MAP_DROPPABLE,
             ..Vma::new(mapping, true)
@@ -293,6 +293,21 @@ impl Mm {
 /// mmap and mremap return an address, or one of the last 4095 numbers (include/linux/err.h).
 fn is_errno(ret: i64) -> bool {
     (-4095..0).contains(&ret)
+}
+
+/// The size of the pages that MAP_HUGETLB asks for, in the bits above MAP_HUGE_SHIFT. Without them it
+/// is the machine's default, which is 2 MiB unless the kernel's command line says otherwise.
+fn huge_bytes(flags: u32) -> Option<u64> {
+    let bits = match flags >> MAP_HUGE_SHIFT {
+        0 => 21,
+        bits => bits,
+    };
+    (flags & MAP_HUGETLB != 0).then_some(1 << bits)
+}
+
+/// What mmap maps: whole pages, of whichever size they are (mm/mmap.c:ksys_mmap_pgoff).
+fn mapped_range(addr: u64, len: u64, flags: u32) -> Option<Range<u64>> {
+    page_range(addr, len.checked_next_multiple_of(huge_bytes(flags).unwrap_or(PAGE))?)
 }
 
 fn page_up(addr: u64) -> Option<u64> {

@@ -189,6 +189,53 @@ fn a_process_madvise_of_unreadable_ranges_has_failed() {
     assert_eq!((totals.calls, totals.failed, totals.partial), (1, 1, 0));
 }
 
+/// MAP_HUGETLB and two sizes of its pages: the default one, and 32 MiB.
+const HUGETLB: [(u32, u64); 2] = [(0x40022, 512), (0x40022 | 25 << 26, 8192)];
+
+#[test]
+fn dontneed_leaves_a_huge_page_alone_that_it_names_a_part_of() {
+    for (flags, huge) in HUGETLB {
+        let mut s = Scene::known();
+        s.mmap(0, 2 * huge, flags);
+        s.write(0, 1);
+        s.write(huge, 1);
+        s.advise(Advice::DONTNEED, 0, huge + 1);
+        assert_eq!(s.advice(Advice::DONTNEED).requested_bytes, huge * PAGE);
+        let fault = |s: &mut Scene, n| s.touch(n, crate::ledger::event::Access::Write, false).class;
+        assert_eq!(fault(&mut s, 0), C::RefaultDontneed);
+        assert_eq!(fault(&mut s, huge), C::Unknown);
+    }
+}
+
+#[test]
+fn huge_pages_that_refuse_an_advice_end_it_there() {
+    let huge = 512;
+    let mut s = Scene::known();
+    s.map(0, huge);
+    s.mmap(huge, huge, HUGETLB[0].0);
+    s.advise_ret(Advice::FREE, 0, 2 * huge, EINVAL);
+    s.advise_ret(Advice::PAGEOUT, 0, 2 * huge, EINVAL);
+    for advice in [Advice::FREE, Advice::PAGEOUT] {
+        let totals = s.advice(advice);
+        assert_eq!((totals.partial, totals.requested_bytes), (1, huge * PAGE));
+    }
+    // It begins inside a huge page.
+    s.advise_ret(Advice::DONTNEED, huge + 1, 4, EINVAL);
+    let totals = s.advice(Advice::DONTNEED);
+    assert_eq!((totals.failed, totals.partial), (1, 0));
+}
+
+#[test]
+fn huge_pages_are_mapped_whole() {
+    for (flags, huge) in HUGETLB {
+        let mut s = Scene::known();
+        s.mmap(0, 1, flags);
+        assert_eq!(s.totals().map.mmap.bytes, huge * PAGE);
+        s.write(huge - 1, 1);
+        assert_eq!(s.faults(C::FirstTouch), 1);
+    }
+}
+
 #[test]
 fn populate_stops_at_the_first_hole() {
     let mut s = Scene::new();
