@@ -273,10 +273,11 @@ pub fn faults(at_ms: u64, class: FaultClass, faults: u64) -> FaultRun {
     }
 }
 
-/// Faults of every class.
+/// Faults of every class but swap-in, which nothing proves.
 pub fn fault_runs() -> Vec<Line> {
     let mut runs: Vec<FaultRun> = FaultClass::ALL
         .into_iter()
+        .filter(|class| *class != FaultClass::SwapIn)
         .zip(60..)
         .map(|(class, at_ms)| faults(at_ms, class, at_ms - 56))
         .collect();

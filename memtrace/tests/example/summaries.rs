@@ -213,12 +213,13 @@ pub fn lossy() -> Summary {
     let mut locked = release(2, 0, 2 * M);
     locked.refaults = 100;
     locked.refaulted_bytes = 100 * PAGE;
-    totals.advice.insert(Advice::DONTNEED_LOCKED, locked);
-    let mut pageout = release(1, 0, 8 * M);
-    pageout.released = Some(Released {
-        bytes: 2 * M,
+    locked.inherited_refaulted_bytes = 50 * PAGE;
+    locked.released = Some(Released {
+        bytes: M,
         basis: Basis::Measured,
     });
+    totals.advice.insert(Advice::DONTNEED_LOCKED, locked);
+    let mut pageout = release(1, 0, 8 * M);
     pageout.refaults = 20;
     pageout.refaulted_bytes = 20 * PAGE;
     pageout.inherited_refaulted_bytes = 10 * PAGE;
@@ -235,7 +236,6 @@ pub fn lossy() -> Summary {
         Basis::LowerBound,
     );
     class(&mut totals, FaultClass::RefaultOther, 20, Basis::Measured);
-    class(&mut totals, FaultClass::SwapIn, 5, Basis::Exact);
     class(&mut totals, FaultClass::Unknown, 9, Basis::Derived);
     totals.faults.ambiguous = 2;
     totals.unseen_calls = 1;

@@ -307,7 +307,10 @@ fn huge_bytes(flags: u32) -> Option<u64> {
 
 /// What mmap maps: whole pages, of whichever size they are (mm/mmap.c:ksys_mmap_pgoff).
 fn mapped_range(addr: u64, len: u64, flags: u32) -> Option<Range<u64>> {
-    page_range(addr, len.checked_next_multiple_of(huge_bytes(flags).unwrap_or(PAGE))?)
+    page_range(
+        addr,
+        len.checked_next_multiple_of(huge_bytes(flags).unwrap_or(PAGE))?,
+    )
 }
 
 fn page_up(addr: u64) -> Option<u64> {
