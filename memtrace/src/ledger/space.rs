@@ -197,9 +197,12 @@ impl Space {
     }
 
     /// Marks as unknown what is, or may be, populated in `range`, and says what that was.
-    pub fn make_unknown(&mut self, range: Range<u64>) -> Found {
+    /// `all_known`: what is not known to be mapped is not.
+    pub fn make_unknown(&mut self, range: Range<u64>, all_known: bool) -> Found {
         let found = self.found(range.clone());
-        self.materialise_maybe(range.clone());
+        if !all_known {
+            self.materialise_maybe(range.clone());
+        }
         let lost = self.mappings_lost;
         self.pages.change(range, |page| match page {
             Page::Doubt { .. } => Page::IN_DOUBT,
@@ -236,6 +239,8 @@ impl Space {
         }
         self.pages.change(range.clone(), |page| match page {
             Page::Released(release) if release.source.is_zap() => Page::Maybe,
+            // Read back in from swap, if it was there at all before PAGEOUT.
+            Page::Released(_) if !page.is_lazy() => Page::Unknown,
             page => page,
         });
         let files: Vec<_> = self
@@ -309,8 +314,8 @@ impl Space {
         }
     }
 
-    /// Puts down what was lifted; it then counts as mapped under trace. Says what was in
-    /// its place.
+    /// Puts down what was lifted, and says what was in its place. What was there before the trace
+    /// still was: a fault on it may be a swap-in, or undo a give-back that nobody saw.
     pub fn put_down(&mut self, to: u64, lifted: &Lifted) -> Found {
         let mut found = Found::default();
         let moved = |run: &Range<u64>| {
@@ -318,11 +323,7 @@ impl Space {
             start..start + (run.end - run.start)
         };
         for (run, vma) in &lifted.vmas {
-            let vma = Vma {
-                traced: true,
-                ..vma.clone()
-            };
-            found += self.map(moved(run), vma);
+            found += self.map(moved(run), vma.clone());
         }
         for (run, page) in &lifted.pages {
             self.pages.set(moved(run), *page);

@@ -32,7 +32,7 @@ impl Mm {
     /// A call was applied to `range` in part or not at all, and nothing tells which; says what
     /// it may have taken.
     pub(super) fn lose(&mut self, range: Range<u64>) -> Found {
-        let found = self.space.make_unknown(range);
+        let found = self.space.make_unknown(range, self.mappings_known);
         self.lazy.drop(found);
         found
     }

@@ -2,7 +2,8 @@
 
 use super::support::*;
 use crate::ledger::advice::Advice as A;
-use crate::ledger::totals::Basis;
+use crate::ledger::event::Access;
+use crate::ledger::totals::{Basis, FaultClass as C};
 
 #[test]
 fn what_was_populated_by_reading_need_not_be_memory_that_can_be_released() {
@@ -47,4 +48,14 @@ fn reading_leaves_a_page_lazily_free_and_writing_takes_it_back() {
     assert_eq!(s.lazy_pages(), (4, 0, 4));
     s.advise(A::POPULATE_WRITE, 0, 3);
     assert_eq!(s.lazy_pages(), (4, 0, 1));
+}
+
+#[test]
+fn what_populate_has_read_back_in_is_paged_out_no_more() {
+    let mut s = Scene::known();
+    s.map(0, 1);
+    s.write(0, 1);
+    s.advise(A::PAGEOUT, 0, 1);
+    s.advise(A::POPULATE_READ, 0, 1);
+    assert_eq!(s.touch(0, Access::Write, false).class, C::Unknown);
 }

@@ -211,6 +211,18 @@ fn mremap_gives_back_what_it_cuts_off() {
 }
 
 #[test]
+fn memory_from_before_the_trace_is_so_too_where_mremap_moves_it() {
+    let mut s = Scene::known();
+    s.mapped_before(0, 2, anon());
+    s.done(mremap((0, 2), (20, 3), 3), page(20) as i64);
+    s.write(20, 1);
+    assert_eq!((s.faults(C::Unknown), s.faults(C::FirstTouch)), (1, 0));
+    // What the move added is new.
+    s.write(22, 1);
+    assert_eq!((s.faults(C::Unknown), s.faults(C::FirstTouch)), (1, 1));
+}
+
+#[test]
 fn dontunmap_leaves_a_range_whose_next_touch_is_a_refault() {
     let mut s = Scene::new();
     s.map(0, 2);

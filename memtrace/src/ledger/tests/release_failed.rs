@@ -166,6 +166,18 @@ fn a_failed_mapping_over_pages_may_have_ended_them() {
 }
 
 #[test]
+fn a_failed_mremap_onto_nothing_has_lost_nothing() {
+    let mut s = Scene::known();
+    s.map(0, 1);
+    s.done(mremap((0, 1), (20, 4), 3), -i64::from(libc::ENOMEM));
+    s.unmap(20, 4);
+    assert_eq!(
+        s.totals().unmap.munmap.released,
+        released(0, Basis::Derived)
+    );
+}
+
+#[test]
 fn a_failed_mremap_onto_pages_may_have_ended_them() {
     let mut s = Scene::known();
     s.map(0, 4);

@@ -1,0 +1,376 @@
+//! One address space, page by page: what each page is, and what calls and faults make of it.
+
+use super::account::{Account, Key};
+use crate::ledger::advice::Advice as A;
+use crate::ledger::totals::{Basis, FaultClass as C};
+
+pub const PAGE: u64 = 4096;
+/// Where the heap begins; mmap stays below.
+pub const HEAP: usize = 48;
+pub const PAGES: usize = 72;
+/// Pages around a file fault that the kernel may map with it (mm/memory.c:do_fault_around).
+const AROUND: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Anon,
+    /// Anonymous memory with MAP_SHARED.
+    Shmem,
+    /// A file, MAP_PRIVATE.
+    File,
+    /// A file, MAP_SHARED.
+    SharedFile,
+}
+
+impl Kind {
+    pub fn is_shared(self) -> bool {
+        matches!(self, Self::Shmem | Self::SharedFile)
+    }
+}
+
+/// What a page's mapping is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Vma {
+    pub kind: Kind,
+    /// Mapped before the trace.
+    pub before: bool,
+    pub dont_fork: bool,
+    pub wipe_on_fork: bool,
+}
+
+impl Vma {
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            before: false,
+            dont_fork: false,
+            wipe_on_fork: false,
+        }
+    }
+}
+
+/// A give-back: by which advice (None: DONTUNMAP), and when its call entered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Given {
+    pub by: Option<A>,
+    pub at_ns: u64,
+    pub inherited: bool,
+}
+
+impl Given {
+    /// The page may be there until the kernel wants it.
+    pub fn is_offer(self) -> bool {
+        matches!(self.by, Some(A::FREE | A::PAGEOUT))
+    }
+
+    pub fn class(self) -> C {
+        match self.by {
+            Some(A::FREE) => C::RefaultFree,
+            Some(A::DONTNEED | A::DONTNEED_LOCKED) => C::RefaultDontneed,
+            _ => C::RefaultOther,
+        }
+    }
+}
+
+/// What may be known of a page.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum State {
+    /// Nothing was ever there.
+    Untouched,
+    /// Something may be there; a fault that finds nothing proves that there never was.
+    Perhaps,
+    /// Something may be there, or be given back.
+    Unknown,
+    Populated,
+    /// A read of this class mapped the zero page.
+    Zero(C, Option<Given>),
+    Given(Given),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    pub vma: Vma,
+    pub state: State,
+}
+
+impl Cell {
+    pub fn new(vma: Vma) -> Self {
+        let state = if vma.before {
+            State::Perhaps
+        } else {
+            State::Untouched
+        };
+        Self { vma, state }
+    }
+
+    fn is_lazy(self) -> bool {
+        matches!(self.state, State::Given(given) if given.by == Some(A::FREE))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Pages {
+    pub cells: Vec<Option<Cell>>,
+    /// The first page behind the heap.
+    pub brk: usize,
+    pub account: Account,
+}
+
+impl Pages {
+    pub fn new() -> Self {
+        Self {
+            cells: vec![None; PAGES],
+            brk: HEAP,
+            account: Account::default(),
+        }
+    }
+
+    pub fn is_mapped(&self, n: usize) -> bool {
+        self.cells[n].is_some()
+    }
+
+    pub fn mapped(&self, range: std::ops::Range<usize>) -> Vec<usize> {
+        range.filter(|n| self.is_mapped(*n)).collect()
+    }
+
+    /// Marked by MADV_FREE, and not seen to be gone.
+    pub fn lazy_bytes(&self) -> u64 {
+        self.cells.iter().flatten().filter(|c| c.is_lazy()).count() as u64 * PAGE
+    }
+
+    /// True if anything may be there.
+    pub fn may_hold(&self, n: usize) -> bool {
+        self.cells[n].is_some_and(|cell| match cell.state {
+            State::Untouched | State::Zero(..) => false,
+            State::Perhaps | State::Unknown | State::Populated => true,
+            State::Given(given) => given.is_offer(),
+        })
+    }
+
+    /// A call takes the page away, at once.
+    fn count_taken(&mut self, key: Key, n: usize) {
+        let Some(cell) = self.cells[n] else { return };
+        if self.may_hold(n) {
+            let certain = cell.state == State::Populated;
+            self.account.released(key, !certain);
+        }
+        if cell.is_lazy() {
+            self.account.dropped += PAGE;
+        }
+    }
+
+    /// The mapping ends here.
+    pub fn unmap(&mut self, key: Key, n: usize) {
+        self.count_taken(key, n);
+        self.cells[n] = None;
+    }
+
+    /// A call may have been applied to the page or not.
+    pub fn lose(&mut self, n: usize) {
+        let Some(cell) = &mut self.cells[n] else {
+            return;
+        };
+        if cell.is_lazy() {
+            self.account.dropped += PAGE;
+        }
+        if cell.state != State::Untouched {
+            cell.state = State::Unknown;
+        }
+    }
+
+    pub fn give_back(&mut self, advice: A, n: usize, at_ns: u64) {
+        let Some(cell) = self.cells[n] else { return };
+        let given = Given {
+            by: Some(advice),
+            at_ns,
+            inherited: false,
+        };
+        let key = Key::Advice(advice);
+        if advice == A::FREE {
+            if cell.is_lazy() {
+                self.account.marked_again += PAGE;
+            } else if self.may_hold(n) {
+                self.account.marked += PAGE;
+                self.account.released(key, true);
+            }
+        } else if !given.is_offer() {
+            self.count_taken(key, n);
+        }
+        let after = match cell.state {
+            State::Given(before) if cell.is_lazy() && advice == A::FREE => State::Given(Given {
+                inherited: before.inherited,
+                ..given
+            }),
+            // PAGEOUT offers once more what was offered.
+            State::Given(before) if before.is_offer() && advice == A::PAGEOUT => cell.state,
+            state => taken(state, given),
+        };
+        self.cells[n] = Some(Cell {
+            state: after,
+            ..cell
+        });
+    }
+
+    /// DONTUNMAP has moved the page away and left its place.
+    pub fn leave_place(&mut self, n: usize, at_ns: u64) {
+        let given = Given {
+            by: None,
+            at_ns,
+            inherited: false,
+        };
+        if let Some(cell) = &mut self.cells[n] {
+            cell.state = taken(cell.state, given);
+        }
+    }
+
+    /// MADV_POPULATE_WRITE.
+    pub fn write_in(&mut self, n: usize) {
+        if let Some(cell) = &mut self.cells[n] {
+            cell.state = State::Populated;
+        }
+    }
+
+    /// MADV_POPULATE_READ: it maps a page, perhaps the zero page, where there is none.
+    pub fn read_in(&mut self, n: usize) {
+        let Some(cell) = &mut self.cells[n] else {
+            return;
+        };
+        cell.state = match cell.state {
+            _ if cell.vma.kind != Kind::Anon => State::Populated,
+            State::Given(given) if given.by == Some(A::FREE) => cell.state,
+            // It comes back with what it held, if there was anything before PAGEOUT.
+            State::Given(given) if given.is_offer() => State::Unknown,
+            State::Untouched | State::Given(_) => State::Perhaps,
+            state => state,
+        };
+    }
+
+    /// MADV_POPULATE_WRITE that got nobody knows how far.
+    pub fn perhaps_write_in(&mut self, n: usize) {
+        if let Some(cell) = &mut self.cells[n]
+            && cell.state != State::Populated
+            && !cell.is_lazy()
+        {
+            cell.state = State::Unknown;
+        }
+    }
+
+    pub fn fault(&mut self, n: usize, write: bool, present: bool, now: u64) {
+        let Some(mut cell) = self.cells[n] else {
+            // Nothing is there, and nothing comes.
+            self.account.fault(C::Unknown, PAGE, Basis::Derived);
+            return;
+        };
+        let (state, kind) = (cell.state, cell.vma.kind);
+        let basis = if present || kind == Kind::Anon {
+            Basis::Exact
+        } else {
+            Basis::LowerBound
+        };
+        if present {
+            match state {
+                State::Zero(class, given) if write => {
+                    self.account.zero_page_write(class, given, basis);
+                }
+                _ if !write => return self.account.fault(C::Unknown, PAGE, Basis::Derived),
+                _ if kind.is_shared() => self.account.fault(C::File, 0, basis),
+                _ => self.account.fault(C::Cow, PAGE, basis),
+            }
+            cell.state = State::Populated;
+            self.cells[n] = Some(cell);
+            return;
+        }
+        let (class, given) = match state {
+            State::Given(given) => (given.class(), Some(given)),
+            _ if kind != Kind::Anon => (C::File, None),
+            State::Populated | State::Zero(..) => {
+                // Swapped out, or faulted on by two at once.
+                return self.account.fault(C::Unknown, PAGE, Basis::Derived);
+            }
+            State::Untouched | State::Perhaps if !cell.vma.before => (C::FirstTouch, None),
+            _ => (C::Unknown, None),
+        };
+        let from_swap = given.is_some_and(|given| given.by == Some(A::PAGEOUT));
+        let zero = !write && kind == Kind::Anon && !from_swap;
+        let (bytes, after) = if zero {
+            (0, State::Zero(class, given))
+        } else {
+            (PAGE, State::Populated)
+        };
+        let basis = match class {
+            C::Unknown => Basis::Derived,
+            _ => basis,
+        };
+        self.account.fault(class, bytes, basis);
+        if let Some(given) = given {
+            self.account.refault(given, bytes, now);
+        }
+        cell.state = after;
+        self.cells[n] = Some(cell);
+        if kind != Kind::Anon {
+            self.map_around(n);
+        }
+    }
+
+    /// A file fault may have brought neighbours in the same mapping.
+    fn map_around(&mut self, n: usize) {
+        let vma = self.cells[n].map(|cell| cell.vma);
+        let same = |pages: &Self, n: usize| pages.cells[n].map(|cell| cell.vma) == vma;
+        let window = n - n % AROUND..(n - n % AROUND + AROUND).min(PAGES);
+        let up = (n..window.end).take_while(|n| same(self, *n));
+        let down = (window.start..n).rev().take_while(|n| same(self, *n));
+        for n in up.chain(down).collect::<Vec<_>>() {
+            if let Some(cell) = &mut self.cells[n]
+                && cell.state == State::Untouched
+            {
+                cell.state = State::Perhaps;
+            }
+        }
+    }
+
+    /// The address space of a child.
+    pub fn fork(&self) -> Self {
+        let inherit = |given: Given| Given {
+            inherited: true,
+            ..given
+        };
+        let inherited = |cell: Cell| match cell.state {
+            _ if cell.vma.dont_fork => None,
+            _ if cell.vma.wipe_on_fork => Some(Cell::new(Vma {
+                before: false,
+                ..cell.vma
+            })),
+            State::Given(given) => Some(Cell {
+                state: State::Given(inherit(given)),
+                ..cell
+            }),
+            State::Zero(class, given) => Some(Cell {
+                state: State::Zero(class, given.map(inherit)),
+                ..cell
+            }),
+            _ => Some(cell),
+        };
+        let mut child = Self::new();
+        child.cells = self.cells.iter().map(|c| c.and_then(inherited)).collect();
+        child.brk = self.brk;
+        child.account.inherited = child.lazy_bytes();
+        child
+    }
+
+    /// Nobody works on it any more.
+    pub fn end(&mut self) {
+        self.account.dropped += self.lazy_bytes();
+        self.cells.fill(None);
+    }
+}
+
+/// What a give-back leaves of a page: what was never there, and what is gone already, can't go.
+fn taken(state: State, given: Given) -> State {
+    match state {
+        State::Untouched => state,
+        State::Given(before) if !before.is_offer() => state,
+        // MADV_FREE and PAGEOUT pass the zero page over (mm/madvise.c).
+        State::Zero(..) if given.is_offer() => state,
+        _ => State::Given(given),
+    }
+}
