@@ -1,5 +1,6 @@
 //! Why a fault happened: DESIGN's classes in their order of precedence.
 
+use super::advice::GiveBack;
 use super::event::{Access, Fault};
 use super::ground::Ground;
 use super::pages::{Page, Release, Source};
@@ -30,8 +31,10 @@ pub fn classify(
     fault: &Fault,
     in_flight: &[Source],
 ) -> Classified {
+    // Of several the one whose page the others leave alone: what drops pages, and FREE before PAGEOUT.
+    let strength = |source: &&Source| (source.is_zap(), source.how() == GiveBack::Free);
     let populated = Page::Populated {
-        perhaps_taken: in_flight.last().copied(),
+        perhaps_taken: in_flight.iter().max_by_key(strength).copied(),
     };
     let basis = basis(ground, fault);
     let known = |class, bytes, after| Classified {
@@ -82,7 +85,7 @@ pub fn classify(
             let (bytes, after) = populate(fault, ground, populated, class, Some(release));
             Classified {
                 release: Some(release),
-                ambiguous: rival,
+                ambiguous: rival || release.at_ns.is_none(),
                 ..known(class, bytes, Some(after))
             }
         }

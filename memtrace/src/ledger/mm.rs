@@ -29,6 +29,7 @@ struct InFlight {
     source: Option<Source>,
     /// What mremap carries to its new place.
     lifted: Option<Lifted>,
+    enter_ns: u64,
     exit_ns: u64,
 }
 
@@ -296,6 +297,7 @@ impl Mm {
                 ranges,
                 source,
                 lifted,
+                enter_ns: call.enter_ns,
                 exit_ns: call.exit_ns,
             }),
         }

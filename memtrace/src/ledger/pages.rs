@@ -120,6 +120,14 @@ impl Release {
         }
     }
 
+    /// The same, where it may have been another call instead.
+    pub fn unsettled(self) -> Self {
+        Self {
+            at_ns: None,
+            ..self
+        }
+    }
+
     /// What becomes of a page with state `page` under this release.
     ///
     /// mm/madvise.c: madvise_free_pte_range skips what is not present and the zero page;
@@ -128,7 +136,20 @@ impl Release {
     pub fn applied_to(self, page: Page) -> Page {
         let released = Page::Released(self);
         match page {
-            Page::Maybe | Page::Unknown | Page::Populated { .. } => released,
+            Page::Maybe | Page::Unknown | Page::POPULATED => released,
+            // If the call of another thread took it before, it may be by that one still.
+            Page::Populated {
+                perhaps_taken: Some(source),
+            } => {
+                let before = Page::Released(Self {
+                    source,
+                    ..self.unsettled()
+                });
+                match self.applied_to(before) {
+                    Page::Released(after) if after.source == self.source => released,
+                    _ => Page::Released(self.unsettled()),
+                }
+            }
             // Nobody knows whether there was anything to give back.
             Page::Doubt { .. }
                 if self.source == Source::Advice(Advice::PAGEOUT) && page.is_lazy() =>
@@ -142,6 +163,10 @@ impl Release {
             Page::Zero { .. } => page,
             // Nothing is there to take a second time.
             Page::Released(before) if before.source.is_zap() => page,
+            // It may be gone by a call that can't be told from the one before.
+            Page::Released(before) if before.at_ns.is_none() && self.at_ns.is_some() => {
+                self.unsettled().applied_to(page)
+            }
             Page::Released(_) if self.source.is_zap() => released,
             // PAGEOUT after FREE: still a lazily freed page.
             Page::Released(_) if self.source == Source::Advice(Advice::PAGEOUT) => page,

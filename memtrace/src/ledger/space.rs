@@ -187,6 +187,19 @@ impl Space {
         found
     }
 
+    /// What the call that entered at `at_ns` gave back in `range` may have gone by another one.
+    pub fn unsettle(&mut self, range: Range<u64>, at_ns: u64) {
+        if range.is_empty() {
+            return;
+        }
+        self.pages.change(range, |page| match page {
+            Page::Released(release) if release.at_ns == Some(at_ns) => {
+                Page::Released(release.unsettled())
+            }
+            page => page,
+        });
+    }
+
     /// What is, or may be, populated in `range`.
     pub fn found(&mut self, range: Range<u64>) -> Found {
         for run in self.mapped(range.clone()) {

@@ -77,6 +77,7 @@ impl Mm {
         for range in &applied.ranges {
             found += self.space.release(range.clone(), release);
         }
+        self.unsettle_rivals(call.tid, source, &applied.ranges);
         let mut ranges = applied.ranges;
         let released = if advice == Advice::FREE {
             // What this call marked is in the sum already.
@@ -105,6 +106,28 @@ impl Mm {
             ranges.push(unknown);
         }
         self.fly(call, ranges, Some(source), None);
+    }
+
+    /// A call that drops pages at once enters while another of another kind is under way over some of
+    /// them: which of the two drops them can't be told.
+    fn unsettle_rivals(&mut self, tid: u32, source: Source, ranges: &[Range<u64>]) {
+        let rivals = self.in_flight.iter().filter(|call| {
+            call.tid != tid
+                && source.is_zap()
+                && call
+                    .source
+                    .is_some_and(|other| other.is_zap() && other.how() != source.how())
+        });
+        for rival in rivals {
+            for (one, other) in rival
+                .ranges
+                .iter()
+                .flat_map(|one| ranges.iter().map(move |other| (one, other)))
+            {
+                let both = one.start.max(other.start)..one.end.min(other.end);
+                self.space.unsettle(both, rival.enter_ns);
+            }
+        }
     }
 
     /// Advice that gives nothing back but changes what later faults mean.

@@ -64,6 +64,70 @@ fn two_kinds_of_give_back_at_once_leave_the_refault_ambiguous() {
     assert!(s.touch(0, Access::Write, false).ambiguous);
 }
 
+/// A page that was touched while another thread's DONTNEED was under way over it.
+fn touched_inside_dontneed() -> Scene {
+    let mut s = Scene::known();
+    s.map(0, 1);
+    let call = s.call(madvise(Advice::DONTNEED, 0, 1), 0);
+    s.enter(&call);
+    s.tid = 11;
+    s.write(0, 1);
+    s.leave(&call);
+    s
+}
+
+#[test]
+fn what_may_be_gone_cannot_surely_be_given_back_after_that() {
+    for advice in [Advice::FREE, Advice::PAGEOUT, Advice::GUARD_INSTALL] {
+        let mut s = touched_inside_dontneed();
+        s.advise(advice, 0, 1);
+        // Still so, however often it is given back.
+        s.advise(advice, 0, 1);
+        let back = s.touch(0, Access::Write, false);
+        assert!(back.ambiguous, "{advice}: {back:?}");
+        assert_eq!(s.advice(advice).ages.quantile_ns(0.5), None);
+    }
+    let mut s = touched_inside_dontneed();
+    s.advise(Advice::DONTNEED, 0, 1);
+    let back = s.touch(0, Access::Write, false);
+    assert_eq!((back.class, back.ambiguous), (C::RefaultDontneed, false));
+}
+
+#[test]
+fn of_two_calls_that_drop_pages_at_once_either_may_have_done_it() {
+    let mut s = Scene::known();
+    s.map(0, 2);
+    s.write(0, 2);
+    let guard = s.call(madvise(Advice::GUARD_INSTALL, 1, 1), 0);
+    s.enter(&guard);
+    s.tid = 11;
+    s.advise(Advice::DONTNEED, 0, 2);
+    s.leave(&guard);
+    assert!(!s.touch(0, Access::Write, false).ambiguous);
+    assert!(s.touch(1, Access::Write, false).ambiguous);
+}
+
+#[test]
+fn a_page_touched_inside_two_give_backs_may_be_gone_by_the_stronger_one() {
+    use Advice as A;
+    for (stronger, weaker) in [(A::DONTNEED, A::FREE), (A::FREE, A::PAGEOUT)] {
+        let mut s = Scene::known();
+        s.map(0, 1);
+        let first = s.call(madvise(stronger, 0, 1), 0);
+        s.enter(&first);
+        s.tid = 11;
+        let second = s.call(madvise(weaker, 0, 1), 0);
+        s.enter(&second);
+        s.tid = 12;
+        s.write(0, 1);
+        s.leave(&first);
+        s.leave(&second);
+        s.advise(weaker, 0, 1);
+        let back = s.touch(0, Access::Write, false);
+        assert!(back.ambiguous, "{weaker}: {back:?}");
+    }
+}
+
 #[test]
 fn a_mapping_handed_on_by_munmap_is_new_although_its_mmap_came_back_first() {
     let (mut s, munmap) = unmapping_four_pages();

@@ -1,6 +1,7 @@
 //! The ledger against a model that keeps every page by itself and knows no intervals.
 
 mod account;
+mod overlap;
 mod pages;
 mod steps;
 mod world;
