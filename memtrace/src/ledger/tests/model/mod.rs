@@ -12,7 +12,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn the_ledger_agrees_with_a_model_of_single_pages((before, steps) in steps::run()) {
+    fn the_ledger_agrees_with_a_model_of_single_pages(
+        before in steps::before(),
+        steps in steps::steps(),
+    ) {
         let mut world = world::World::new(&before);
         for (who, step) in &steps {
             world.step(*who, step);

@@ -112,9 +112,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What is mapped before the trace, and then steps, each with a number that picks the process.
-pub fn run() -> impl Strategy<Value = (Vec<(Span, Kind)>, Vec<(usize, Step)>)> {
-    let before = prop::collection::vec((below(HEAP), kind()), 0..4);
-    let steps = prop::collection::vec((0..4usize, step()), 1..150);
-    (before, steps)
+/// What is mapped before the trace.
+pub fn before() -> impl Strategy<Value = Vec<(Span, Kind)>> {
+    prop::collection::vec((below(HEAP), kind()), 0..4)
+}
+
+/// Steps, each with a number that picks the process.
+pub fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
+    prop::collection::vec((0..4usize, step()), 1..150)
 }
