@@ -92,7 +92,6 @@ pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i
             let mut mapped = space.mapped(range.clone());
             if matches!(advice, Advice::POPULATE_READ | Advice::POPULATE_WRITE) {
                 // But for these, which stop at the first hole (mm/madvise.c:madvise_populate).
-                mapped.truncate(1);
                 mapped.retain(|first| first.start == range.start);
             }
             if mapped.len() == 1 && mapped[0] == range {
