@@ -9,7 +9,7 @@ mod world;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn the_ledger_agrees_with_a_model_of_single_pages(

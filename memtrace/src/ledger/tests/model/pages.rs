@@ -6,8 +6,8 @@ use crate::ledger::totals::{Basis, FaultClass as C};
 
 pub const PAGE: u64 = 4096;
 /// Where the heap begins; mmap stays below.
-pub const HEAP: usize = 48;
-pub const PAGES: usize = 72;
+pub const HEAP: usize = 24;
+pub const PAGES: usize = 32;
 /// Pages around a file fault that the kernel may map with it (mm/memory.c:do_fault_around).
 const AROUND: usize = 16;
 

@@ -36,8 +36,9 @@ pub enum Step {
     /// To so many pages.
     Brk(usize),
     BrkAsks,
+    /// Faults on neighbouring pages, in one batch.
     Touch {
-        n: usize,
+        span: Span,
         access: Access,
         present: bool,
     },
@@ -87,9 +88,11 @@ fn step() -> impl Strategy<Value = Step> {
         Access::Exec,
     ]);
     let refused = select(vec![libc::ENOMEM, libc::EACCES]);
+    let one = (0..PAGES).prop_map(|n| (n, 1));
+    let touched = prop_oneof![3 => one, 1 => any_span()];
     prop_oneof![
-        60 => (0..PAGES, access, prop::bool::weighted(0.2))
-            .prop_map(|(n, access, present)| Step::Touch { n, access, present }),
+        60 => (touched, access, prop::bool::weighted(0.2))
+            .prop_map(|(span, access, present)| Step::Touch { span, access, present }),
         10 => (low(), kind(), prop::bool::weighted(0.1))
             .prop_map(|(span, kind, populate)| Step::Map { span, kind, populate }),
         1 => (low(), refused).prop_map(|(span, errno)| Step::MapFails { span, errno }),
@@ -105,7 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (low(), 0..HEAP).prop_map(|(from, to)| Step::DontUnmap(from, to)),
         6 => (HEAP..PAGES).prop_map(Step::Brk),
         1 => Just(Step::BrkAsks),
-        2 => Just(Step::Fork),
+        5 => Just(Step::Fork),
         1 => Just(Step::Vfork),
         1 => Just(Step::Exec),
         1 => Just(Step::Exit),

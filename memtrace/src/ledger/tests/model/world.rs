@@ -9,7 +9,7 @@ use super::steps::{Span, Step};
 use crate::ledger::Ledger;
 use crate::ledger::advice::Advice as A;
 use crate::ledger::event::{
-    Begin, Call, Event, Exec, Exit, Fault, FaultBatch, Folios, Fork, Mapping, MappingKind,
+    Access, Begin, Call, Event, Exec, Exit, Fault, FaultBatch, Folios, Fork, Mapping, MappingKind,
     Mappings, Op,
 };
 use crate::ledger::tests::support::{PAGE, page};
@@ -208,20 +208,27 @@ impl World {
                 self.call(pid, vec![Op::Brk { addr: 0 }], addr(brk) as i64);
                 self.spaces[mm].account.map("brk", false, 0);
             }
-            Step::Touch { n, access, present } => {
-                let write = access == crate::ledger::event::Access::Write;
-                let present = present && self.spaces[mm].is_mapped(n);
-                let fault = Fault {
+            Step::Touch {
+                span,
+                access,
+                present,
+            } => {
+                let space = &mut self.spaces[mm];
+                let fault = |n| Fault {
                     at_ns: self.now,
                     pid,
                     tid: pid,
                     addr: addr(n),
-                    present,
+                    present: present && space.is_mapped(n),
                     access,
                     by_kernel: false,
                 };
-                self.ledger.apply(&Event::Faults(FaultBatch::of(&fault)));
-                self.spaces[mm].fault(n, write, present, self.now);
+                let faults: Vec<Fault> = pages(span).map(fault).collect();
+                for (n, fault) in pages(span).zip(&faults) {
+                    space.fault(n, access == Access::Write, fault.present, self.now);
+                }
+                let batch = FaultBatch::of_all(&faults).expect("no span is empty");
+                self.ledger.apply(&Event::Faults(batch));
             }
             Step::Fork | Step::Vfork if self.spaces.len() > 4 => {}
             Step::Fork => {
@@ -612,6 +619,3 @@ fn mremap(from: Span, to: Span, flags: u32) -> Op {
         new_addr: addr(to.0),
     }
 }
-
-/// The test would be blind behind the last page.
-const _: () = assert!(HEAP < PAGES);
