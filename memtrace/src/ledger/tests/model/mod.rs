@@ -1,6 +1,8 @@
 //! The ledger against a model that keeps every page by itself and knows no intervals.
 
 mod account;
+mod effect;
+mod mappings;
 mod overlap;
 mod pages;
 mod steps;

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::account::Key;
-use super::pages::{Cell, HEAP, Kind, PAGES, Pages, Vma};
+use super::effect::Effect;
+use super::mappings::{mmap, mremap, munmap};
+use super::pages::{Cell, HEAP, Kind, Pages, Vma};
 use super::steps::{Span, Step};
 use crate::ledger::Ledger;
 use crate::ledger::advice::Advice as A;
@@ -16,7 +18,6 @@ use crate::ledger::tests::support::{PAGE, page};
 
 const ENOMEM: i64 = -(libc::ENOMEM as i64);
 const EINVAL: i64 = -(libc::EINVAL as i64);
-const EACCES: i64 = -(libc::EACCES as i64);
 const EINTR: i64 = -(libc::EINTR as i64);
 
 pub struct World {
@@ -24,38 +25,19 @@ pub struct World {
     now: u64,
     /// The living, and whose memory each works on.
     processes: Vec<(u32, usize)>,
-    spaces: Vec<Pages>,
+    pub spaces: Vec<Pages>,
     pids: u32,
 }
 
-/// What an advice does to a range (mm/madvise.c:madvise_walk_vmas).
-#[derive(Default)]
-struct Effect {
-    done: Vec<usize>,
-    /// Nothing tells where of these.
-    unknown: Vec<usize>,
-    ret: i64,
-}
-
-impl Effect {
-    fn unknown(range: Range<usize>, ret: i64) -> Self {
-        Self {
-            done: Vec::new(),
-            unknown: range.collect(),
-            ret,
-        }
-    }
-}
-
-fn pages((at, len): Span) -> Range<usize> {
+pub fn pages((at, len): Span) -> Range<usize> {
     at..at + len
 }
 
-fn addr(n: usize) -> u64 {
+pub fn addr(n: usize) -> u64 {
     page(n as u64)
 }
 
-fn bytes(len: usize) -> u64 {
+pub fn bytes(len: usize) -> u64 {
     len as u64 * PAGE
 }
 
@@ -119,7 +101,7 @@ impl World {
     }
 
     /// Makes the calls of `ops`, all at once, and says when they entered.
-    fn call(&mut self, pid: u32, ops: Vec<Op>, ret: i64) -> u64 {
+    pub fn call(&mut self, pid: u32, ops: Vec<Op>, ret: i64) -> u64 {
         let enter_ns = self.now + 1;
         self.now += 10;
         let call = |op| {
@@ -182,7 +164,7 @@ impl World {
                 sum.failed += 1;
             }
             Step::Advise(advice, span) => {
-                let effect = self.effect(mm, advice, pages(span));
+                let effect = self.spaces[mm].effect(advice, pages(span));
                 self.advise(pid, mm, advice, span, effect);
             }
             Step::Interrupted(advice, span) => {
@@ -279,71 +261,6 @@ impl World {
         }));
     }
 
-    fn map(&mut self, pid: u32, mm: usize, range: Range<usize>, kind: Kind, populate: bool) {
-        let flags = match kind {
-            Kind::Anon => 0x32,
-            Kind::Shmem => 0x31,
-            Kind::File => 0x12,
-            Kind::SharedFile => 0x11,
-        };
-        let populates = if populate { 0x8000 } else { 0 };
-        self.call(
-            pid,
-            vec![mmap(range.clone(), flags | populates)],
-            addr(range.start) as i64,
-        );
-        let space = &mut self.spaces[mm];
-        space.end_mapped(Key::MapFixed, range.clone());
-        space.account.map("mmap", false, range.len());
-        let mut cell = Cell::new(Vma::new(kind));
-        if populate {
-            cell.state = super::pages::State::Perhaps;
-        }
-        space.cells[range].fill(Some(cell));
-    }
-
-    fn effect(&self, mm: usize, advice: A, range: Range<usize>) -> Effect {
-        let space = &self.spaces[mm];
-        let mapped = space.mapped(range.clone());
-        let whole = mapped.len() == range.len();
-        let kind = |n: &usize| space.cells[*n].map(|cell| cell.vma.kind);
-        let not_anon = mapped.iter().find(|n| kind(n) != Some(Kind::Anon));
-        let private = mapped
-            .iter()
-            .find_map(|n| kind(n).filter(|kind| !kind.is_shared()));
-        let refused = |ret| {
-            if range.len() == 1 && ret == EINVAL {
-                return Effect {
-                    ret,
-                    ..Effect::default()
-                };
-            }
-            Effect::unknown(range.clone(), ret)
-        };
-        match (advice, not_anon, private) {
-            (A::FREE, Some(&stop), _) => Effect {
-                done: space.mapped(range.start..stop),
-                unknown: Vec::new(),
-                ret: EINVAL,
-            },
-            // The ledger does not go into why these are refused, and so not into where.
-            (A::GUARD_INSTALL, Some(_), _) => refused(EINVAL),
-            (A::REMOVE, _, Some(Kind::Anon)) => refused(EINVAL),
-            (A::REMOVE, _, Some(_)) => refused(EACCES),
-            (A::WIPEONFORK | A::KEEPONFORK, Some(_), _) => refused(EINVAL),
-            (A::POPULATE_READ | A::POPULATE_WRITE, ..) => Effect {
-                done: range.take_while(|n| space.is_mapped(*n)).collect(),
-                unknown: Vec::new(),
-                ret: if whole { 0 } else { ENOMEM },
-            },
-            _ => Effect {
-                done: mapped,
-                unknown: Vec::new(),
-                ret: if whole { 0 } else { ENOMEM },
-            },
-        }
-    }
-
     fn advise(&mut self, pid: u32, mm: usize, advice: A, span: Span, effect: Effect) {
         let op = Op::Madvise {
             advice,
@@ -356,7 +273,7 @@ impl World {
         sum.calls += 1;
         sum.failed += u64::from(effect.ret < 0);
         sum.partial += u64::from(effect.ret < 0 && !effect.done.is_empty());
-        take_effect(space, advice, &effect, at_ns);
+        space.take_effect(advice, &effect, at_ns);
     }
 
     /// process_madvise on `mm`, by the next process in turn.
@@ -378,7 +295,7 @@ impl World {
             .copied()
             .collect();
         for (index, span) in spans.iter().enumerate() {
-            let effect = self.effect(mm, advice, pages(*span));
+            let effect = self.spaces[mm].effect(advice, pages(*span));
             if effect.ret < 0 {
                 if index == 0 {
                     error = effect.ret;
@@ -414,83 +331,7 @@ impl World {
         sum.failed += u64::from(ret < 0);
         sum.partial += u64::from(ret < 0 && !effects[0].done.is_empty());
         for effect in &effects {
-            take_effect(space, advice, effect, at_ns);
-        }
-    }
-
-    /// True if the span is one mapping, as mremap wants it.
-    fn is_one(&self, mm: usize, span: Span) -> bool {
-        let like = |n: usize| {
-            let vma = self.spaces[mm].cells[n]?.vma;
-            Some((vma.kind, vma.dont_fork, vma.wipe_on_fork))
-        };
-        like(span.0).is_some() && pages(span).all(|n| like(n) == like(span.0))
-    }
-
-    fn resize(&mut self, pid: u32, mm: usize, span: Span, len: usize) {
-        let (at, old) = span;
-        let space = &self.spaces[mm];
-        let free = at + len <= HEAP && (at + old..at + len).all(|n| !space.is_mapped(n));
-        if !self.is_one(mm, span) || !free {
-            return;
-        }
-        self.call(pid, vec![mremap(span, (at, len), 0)], addr(at) as i64);
-        let space = &mut self.spaces[mm];
-        let grown = len.saturating_sub(old);
-        space.account.map("mremap", false, grown);
-        space.end_mapped(Key::Mremap, at + len.min(old)..at + old);
-        space.extend(at + old - 1, at + old..at + old + grown);
-    }
-
-    fn move_to(&mut self, pid: u32, mm: usize, from: Span, to: Span) {
-        let apart = from.0 + from.1 <= to.0 || to.0 + to.1 <= from.0;
-        if !apart || !self.is_one(mm, from) {
-            return;
-        }
-        self.call(pid, vec![mremap(from, to, 3)], addr(to.0) as i64);
-        let space = &mut self.spaces[mm];
-        let kept = from.1.min(to.1);
-        let cut_off = from.0 + kept..from.0 + from.1;
-        space.account.map("mremap", false, to.1 - kept);
-        space.end_all_mapped(Key::Mremap, pages(to).chain(cut_off).collect());
-        for n in 0..kept {
-            space.cells[to.0 + n] = space.cells[from.0 + n].take();
-        }
-        space.extend(to.0 + kept - 1, to.0 + kept..to.0 + to.1);
-    }
-
-    fn dont_unmap(&mut self, pid: u32, mm: usize, from: Span, to: usize) {
-        let target = (to, from.1);
-        let apart = from.0 + from.1 <= to || to + from.1 <= from.0;
-        let anon = self.spaces[mm].cells[from.0].is_some_and(|cell| cell.vma.kind == Kind::Anon);
-        if !apart || to + from.1 > HEAP || !anon || !self.is_one(mm, from) {
-            return;
-        }
-        let at_ns = self.call(pid, vec![mremap(from, target, 7)], addr(to) as i64);
-        let space = &mut self.spaces[mm];
-        space.account.map("mremap", false, from.1);
-        space.end_mapped(Key::Mremap, pages(target));
-        for n in 0..from.1 {
-            space.cells[to + n] = space.cells[from.0 + n];
-            space.leave_place(from.0 + n, at_ns);
-        }
-    }
-
-    fn brk(&mut self, pid: u32, mm: usize, to: usize) {
-        let space = &self.spaces[mm];
-        let old = space.brk;
-        let shrinks = to < old;
-        self.call(pid, vec![Op::Brk { addr: addr(to) }], addr(to) as i64);
-        let space = &mut self.spaces[mm];
-        space.brk = to;
-        if shrinks {
-            let sum = space.account.sum(Key::Brk);
-            sum.calls += 1;
-            sum.requested += bytes(old - to);
-            (to..old).for_each(|n| space.unmap(Key::Brk, n));
-        } else {
-            space.account.map("brk", false, to - old);
-            space.cells[old..to].fill(Some(Cell::new(Vma::new(Kind::Anon))));
+            space.take_effect(advice, effect, at_ns);
         }
     }
 
@@ -520,102 +361,5 @@ impl World {
             let differs = lazy.or_else(|| account.differs(&mm.totals))?;
             Some(format!("space {n}: {differs}"))
         })
-    }
-}
-
-fn take_effect(space: &mut Pages, advice: A, effect: &Effect, at_ns: u64) {
-    let gives_back = advice.give_back().is_some();
-    let sum = space.account.sum(Key::Advice(advice));
-    sum.requested += bytes(effect.done.len());
-    sum.doubtful |= advice == A::FREE;
-    sum.unknown |= gives_back && !effect.unknown.is_empty();
-    for n in effect.done.iter().copied() {
-        match advice {
-            A::POPULATE_WRITE => space.write_in(n),
-            A::POPULATE_READ => space.read_in(n),
-            _ if gives_back => space.give_back(advice, n, at_ns),
-            _ => {}
-        }
-        if let Some(cell) = &mut space.cells[n] {
-            match advice {
-                A::DONTFORK => cell.vma.dont_fork = true,
-                A::DOFORK => cell.vma.dont_fork = false,
-                A::WIPEONFORK => cell.vma.wipe_on_fork = true,
-                A::KEEPONFORK => cell.vma.wipe_on_fork = false,
-                _ => {}
-            }
-        }
-    }
-    for n in effect.unknown.iter().copied() {
-        match advice {
-            A::POPULATE_WRITE => space.perhaps_write_in(n),
-            _ if gives_back => space.lose(n),
-            _ => {}
-        }
-    }
-}
-
-impl Pages {
-    /// Ends what is mapped in `range`: one call, if anything is.
-    fn end_mapped(&mut self, key: Key, range: Range<usize>) {
-        self.end_all_mapped(key, range.collect());
-    }
-
-    fn end_all_mapped(&mut self, key: Key, pages: Vec<usize>) {
-        let mapped: Vec<usize> = pages.into_iter().filter(|n| self.is_mapped(*n)).collect();
-        if mapped.is_empty() {
-            return;
-        }
-        let sum = self.account.sum(key);
-        sum.calls += 1;
-        sum.requested += bytes(mapped.len());
-        mapped.into_iter().for_each(|n| self.unmap(key, n));
-    }
-
-    /// A call that failed may have ended what was mapped there.
-    fn lose_all(&mut self, key: Key, range: Range<usize>) {
-        if range.clone().any(|n| self.may_hold(n)) {
-            self.account.sum(key).unknown = true;
-        }
-        range.for_each(|n| self.lose(n));
-    }
-
-    /// Maps `range` like the page before it.
-    fn extend(&mut self, like: usize, range: Range<usize>) {
-        if let Some(cell) = self.cells[like] {
-            let vma = Vma {
-                before: false,
-                ..cell.vma
-            };
-            self.cells[range].fill(Some(Cell::new(vma)));
-        }
-    }
-}
-
-fn mmap(range: Range<usize>, flags: u32) -> Op {
-    Op::Mmap {
-        addr: addr(range.start),
-        len: bytes(range.len()),
-        prot: 3,
-        flags,
-        fd: if flags & 0x20 != 0 { -1 } else { 3 },
-        name: None,
-    }
-}
-
-fn munmap((at, len): Span) -> Op {
-    Op::Munmap {
-        addr: addr(at),
-        len: bytes(len),
-    }
-}
-
-fn mremap(from: Span, to: Span, flags: u32) -> Op {
-    Op::Mremap {
-        addr: addr(from.0),
-        old_len: bytes(from.1),
-        new_len: bytes(to.1),
-        flags,
-        new_addr: addr(to.0),
     }
 }
