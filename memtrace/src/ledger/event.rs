@@ -77,6 +77,9 @@ pub struct Mappings {
     pub fresh: bool,
     /// The program break, where known (the end of `[heap]`).
     pub heap_end: Option<u64>,
+    /// Nothing else was mapped then.
+    pub whole: bool,
+    /// In ascending order.
     pub list: Vec<(std::ops::Range<u64>, Mapping)>,
 }
 

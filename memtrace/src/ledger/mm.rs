@@ -146,6 +146,9 @@ impl Mm {
     pub(super) fn mappings(&mut self, event: &Mappings) {
         self.mappings_known = true;
         self.space.mappings_lost = false;
+        if event.whole {
+            self.space.forget_outside(&event.list);
+        }
         for (range, mapping) in &event.list {
             self.space
                 .learn(range.clone(), &Vma::new(mapping.clone(), event.fresh));

@@ -1,5 +1,6 @@
 //! One address space: what is mapped where, and the state of its pages.
 
+use std::iter::once;
 use std::ops::Range;
 
 use super::event::{Mapping, MappingKind};
@@ -304,6 +305,20 @@ impl Space {
     pub fn learn(&mut self, range: Range<u64>, vma: &Vma) {
         for gap in self.vmas.gaps(range) {
             self.vmas.set(gap, vma.clone());
+        }
+    }
+
+    /// Only this is mapped: whatever is kept elsewhere went by a call that was lost, or is no more
+    /// than an access that ended in a signal.
+    pub fn forget_outside<T>(&mut self, list: &[(Range<u64>, T)]) {
+        let mut end = EVERYWHERE.start;
+        let mapped = list.iter().map(|(range, _)| range.clone());
+        for next in mapped.chain(once(EVERYWHERE.end..EVERYWHERE.end)) {
+            if end < next.start {
+                self.pages.clear(end..next.start);
+                self.vmas.clear(end..next.start);
+            }
+            end = next.end;
         }
     }
 

@@ -34,6 +34,7 @@ impl Maps {
             pid,
             fresh,
             heap_end: self.heap_end,
+            whole: self.skipped == 0,
             list: self.list,
         }
     }

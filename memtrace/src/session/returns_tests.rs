@@ -54,6 +54,7 @@ impl Scene {
             pid: PID,
             fresh: false,
             heap_end: None,
+            whole: false,
             list: vec![(page(0)..page(4096), mapping)],
         }));
         scene.now = 10;

@@ -134,12 +134,38 @@ fn the_break_is_learned_anew() {
             pid: PID,
             fresh: false,
             heap_end: Some(heap_end),
+            whole: false,
             list: list.clone(),
         }));
         assert_eq!(s.ledger.mms()[0].brk(), Some(heap_end));
         s.gap(false, true);
         assert_eq!(s.ledger.mms()[0].brk(), None);
     }
+}
+
+#[test]
+fn what_lies_outside_of_all_mappings_is_forgotten_when_they_are_read_again() {
+    let mut s = Scene::known();
+    s.map(0, 8);
+    s.map(16, 8);
+    s.write(0, 8);
+    s.gap(false, true);
+    // Some end in a signal, but who knows where anything is mapped now?
+    s.write(8, 8);
+    s.write(40, 8);
+    let kept = |s: &Scene, n: u64| s.ledger.mms()[0].space.seen(page(n)).is_some();
+    assert!(kept(&s, 7) && kept(&s, 8) && kept(&s, 15) && kept(&s, 16) && kept(&s, 40));
+    let at_ns = s.tick();
+    s.apply(Event::Mappings(Mappings {
+        at_ns,
+        pid: PID,
+        fresh: false,
+        heap_end: None,
+        whole: true,
+        list: [0, 16].map(|n| (page(n)..page(n + 8), anon())).to_vec(),
+    }));
+    assert!(kept(&s, 7) && kept(&s, 16) && kept(&s, 23));
+    assert!(!kept(&s, 8) && !kept(&s, 15) && !kept(&s, 24) && !kept(&s, 40));
 }
 
 #[test]

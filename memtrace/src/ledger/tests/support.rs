@@ -64,6 +64,7 @@ impl Scene {
             pid: PID,
             fresh: true,
             heap_end: None,
+            whole: false,
             list: Vec::new(),
         }));
         scene
@@ -111,6 +112,7 @@ impl Scene {
             pid: PID,
             fresh: false,
             heap_end: None,
+            whole: false,
             list,
         }));
     }

@@ -96,6 +96,7 @@ impl World {
             pid,
             fresh,
             heap_end: Some(addr(HEAP)),
+            whole: false,
             list,
         }));
     }
