@@ -1,4 +1,5 @@
 //! bpf-linker at its pinned version, installed under target/ when it is not there yet.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::environment::{clean, path_with};
+use super::libraries;
 use super::llvm::Llvm;
+use super::missing::MissingAll;
 use super::recipe::LINKER_VERSION;
 use super::rustc::Rustc;
 use crate::{paths, process};
@@ -23,6 +26,11 @@ pub fn provide(root: &Path, rustc: &Rustc, llvm: &Llvm) -> Result<PathBuf> {
         return Ok(bin);
     }
 
+    fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
+    let missing = libraries::missing(llvm, &tools);
+    if !missing.is_empty() {
+        return Err(MissingAll(missing).into());
+    }
     eprintln!(
         "Installing bpf-linker {LINKER_VERSION} for LLVM {} under {}",
         llvm.version,
@@ -49,10 +57,8 @@ pub fn provide(root: &Path, rustc: &Rustc, llvm: &Llvm) -> Result<PathBuf> {
         .env("PATH", path_with(&llvm.bin())?);
     process::run(&mut command).with_context(|| {
         format!(
-            "bpf-linker {LINKER_VERSION} did not build; it needs a C compiler, access to the crates \
-             registry, and on Debian: apt-get install gcc llvm-{0}-dev libpolly-{0}-dev zlib1g-dev \
-             libzstd-dev",
-            llvm.version.major
+            "bpf-linker {LINKER_VERSION} did not build; beside what was found here it needs access to \
+             the crates registry"
         )
     })?;
     match installed_version(&bin) {

@@ -3,6 +3,7 @@ pub mod cache;
 pub mod compile;
 pub mod environment;
 pub mod inputs;
+pub mod libraries;
 pub mod linker;
 pub mod llvm;
 pub mod lock;
