@@ -7,7 +7,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{
+    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 
 use crate::config::{Action, Surroundings};
 use crate::golang::endpoint::Endpoint;
@@ -410,9 +413,44 @@ pub fn action_from(
     args: impl IntoIterator<Item = OsString>,
     surroundings: &Surroundings,
 ) -> Result<Action, clap::Error> {
-    let cli = Cli::try_parse_from(args).map_err(advise)?;
+    let matches = Cli::command().try_get_matches_from(args).map_err(advise)?;
+    refuse_idle(&matches)?;
+    let cli = Cli::from_arg_matches(&matches)?;
     Action::from_cli(cli, surroundings)
         .map_err(|error| Cli::command().error(ErrorKind::ArgumentConflict, error))
+}
+
+/// Options that mean something to a trace alone. They are common to all subcommands, so that they may stand
+/// before and after `demo`.
+const OF_A_TRACE: [&str; 10] = [
+    "duration",
+    "interval",
+    "quiet",
+    "no_status",
+    "events",
+    "min_size",
+    "ringbuf_size",
+    "fault_source",
+    "no_reclaim_tracking",
+    "exact_bytes",
+];
+
+/// Refuses what would be read and then do nothing.
+fn refuse_idle(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some((name @ ("doctor" | "reclaim"), own)) = matches.subcommand() else {
+        return Ok(());
+    };
+    let typed = |id: &&str| own.value_source(id) == Some(ValueSource::CommandLine);
+    match OF_A_TRACE.into_iter().find(|id| typed(id)) {
+        Some(id) => {
+            let words = format!(
+                "--{} is for a trace and means nothing to {name}",
+                id.replace('_', "-")
+            );
+            Err(Cli::command().error(ErrorKind::ArgumentConflict, words))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Adds what people most often meant where a word stands that is neither an option nor a subcommand.

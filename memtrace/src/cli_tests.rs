@@ -163,6 +163,22 @@ fn doctor_takes_a_format_and_a_file() {
     );
 }
 
+#[test]
+fn options_of_a_trace_are_refused_where_they_would_do_nothing() {
+    for (args, option) in [
+        (&["doctor", "--duration", "5"][..], "--duration"),
+        (&["-e", "fault", "doctor"], "--events"),
+        (&["reclaim", "-p", "1", "-q"], "--quiet"),
+        (&["--exact-bytes", "reclaim", "-p", "1"], "--exact-bytes"),
+    ] {
+        let error = action(args, &PLAIN).unwrap_err().to_string();
+        let words = format!("{option} is for a trace");
+        assert!(error.contains(&words), "{args:?}: {error}");
+    }
+    assert!(action(&["doctor", "-v", "--color", "never"], &PLAIN).is_ok());
+    assert!(action(&["reclaim", "-p", "1", "--all-lines"], &PLAIN).is_ok());
+}
+
 fn reclaim_in(args: &[&str], surroundings: &Surroundings) -> crate::config::Reclaim {
     match action(args, surroundings) {
         Ok(Action::Reclaim(config)) => config,
