@@ -117,7 +117,8 @@ fn a_second_interrupt_ends_at_once_also_where_nobody_reads() {
 
 #[test]
 fn a_signal_to_memtrace_alone_is_passed_on_and_the_command_decides() {
-    needs!(Need::Tracing);
+    // How a command ended only BTF lets the kernel side tell.
+    needs!(Need::Tracing, Need::Btf);
     for (number, name) in [(libc::SIGTERM, "TERM"), (libc::SIGHUP, "HUP")] {
         for (at_signal, said, status) in [
             (

@@ -14,13 +14,14 @@ use crate::vm::kernels::Files;
 use crate::vm::protocol::{PLAN, PROGRAMS, Plan, RAMDISK_MODULE, TESTS};
 
 /// The host's programs that tests run as targets. What else they want, a guest lacks, and they say so.
-const HOST_PROGRAMS: [(&str, &str); 10] = [
+const HOST_PROGRAMS: [(&str, &str); 11] = [
     ("sh", "dash"),
     ("cat", "coreutils"),
     ("echo", "coreutils"),
     ("false", "coreutils"),
     ("id", "coreutils"),
     ("mount", "mount"),
+    ("sleep", "coreutils"),
     ("touch", "coreutils"),
     ("true", "coreutils"),
     ("unshare", "util-linux"),

@@ -79,8 +79,8 @@ fn repeated(rows: &[(Boot, Report)]) -> String {
         return text;
     }
     format!(
-        "\nRepeated, since the kernel had left out a program while it had preempted another, which memtrace \
-         tells and tests of exact figures do not stand:\n\n{text}"
+        "\nRepeated, since the kernel had left out a program while it had preempted another, or a call took \
+         seconds, which memtrace tells and tests of exact figures do not stand:\n\n{text}"
     )
 }
 

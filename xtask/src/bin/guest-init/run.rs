@@ -19,10 +19,19 @@ const NOT_RUN: &str = "/run/not-run";
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// Of what a failed test wrote; the serial port is slow.
 const MAX_OUTPUT: usize = 16 << 10;
-/// What a summary notes where the kernel did not run a program, since it had preempted another one:
-/// emulated programs take long enough for that. The test is then begun anew, and the host is told;
-/// where it comes to that each time, what the test wants is not to be had.
-const LEFT_OUT: &str = "left out by the kernel, since another was running";
+/// What a summary notes where the kernel did not run a program, since it had preempted another one, or where a
+/// call took longer than memtrace waits for one: emulated programs and calls take long enough for that. The test
+/// is then begun anew, and the host is told; where it comes to that each time, what the test wants is not to be had.
+const NOT_EXACT: [(&str, &str); 2] = [
+    (
+        "left out by the kernel, since another was running",
+        "the kernel leaves programs out here whenever it has preempted another",
+    ),
+    (
+        "too late to take its place among the others",
+        "calls take seconds here",
+    ),
+];
 const MAX_REPEATS: u32 = 3;
 /// A test that takes minutes is not begun anew again and again.
 const LONG: Duration = Duration::from_secs(100);
@@ -88,17 +97,16 @@ fn one(plan: &Plan, binary: &Path, test: &str, full: String, console: &mut Conso
     let begun = Instant::now();
     let mut repeated = 0;
     let outcome = loop {
-        match attempt(plan, binary, test)? {
-            Outcome::Failed { output } if output.contains(LEFT_OUT) => {
-                if repeated == MAX_REPEATS || begun.elapsed() > LONG {
-                    let why = "the kernel leaves programs out here whenever it has preempted another, \
-                               and memtrace says that its figures are not exact";
-                    break Outcome::NotRun { why: why.into() };
-                }
-                repeated += 1;
-            }
-            outcome => break outcome,
+        let outcome = attempt(plan, binary, test)?;
+        let Some(why) = not_exact(&outcome) else {
+            break outcome;
+        };
+        if repeated == MAX_REPEATS || begun.elapsed() > LONG {
+            break Outcome::NotRun {
+                why: format!("{why}, and memtrace says that its figures are not exact"),
+            };
         }
+        repeated += 1;
     };
     console.say(&Message::Ended {
         test: full,
@@ -106,6 +114,15 @@ fn one(plan: &Plan, binary: &Path, test: &str, full: String, console: &mut Conso
         repeated,
         milliseconds: begun.elapsed().as_millis() as u64,
     })
+}
+
+/// Why a failure is none of memtrace's, which has told so.
+fn not_exact(outcome: &Outcome) -> Option<&'static str> {
+    let Outcome::Failed { output } = outcome else {
+        return None;
+    };
+    let told = NOT_EXACT.iter().find(|(note, _)| output.contains(note));
+    told.map(|(_, why)| *why)
 }
 
 fn attempt(plan: &Plan, binary: &Path, test: &str) -> Result<Outcome> {

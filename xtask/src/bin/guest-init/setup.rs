@@ -13,6 +13,7 @@ pub fn file_systems() -> Result<()> {
     mount("proc", "proc", "/proc", "")?;
     mount("sysfs", "sysfs", "/sys", "")?;
     mount("devtmpfs", "devtmpfs", "/dev", "")?;
+    mount("devpts", "devpts", "/dev/pts", "mode=0620,ptmxmode=0666")?;
     mount("tmpfs", "tmpfs", "/tmp", "mode=1777")?;
     mount("tmpfs", "tmpfs", "/run", "mode=0755")
 }
