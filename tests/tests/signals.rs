@@ -117,8 +117,7 @@ fn a_second_interrupt_ends_at_once_also_where_nobody_reads() {
 
 #[test]
 fn a_signal_to_memtrace_alone_is_passed_on_and_the_command_decides() {
-    // How a command ended only BTF lets the kernel side tell.
-    needs!(Need::Tracing, Need::Btf);
+    needs!(Need::Tracing);
     for (number, name) in [(libc::SIGTERM, "TERM"), (libc::SIGHUP, "HUP")] {
         for (at_signal, said, status) in [
             (

@@ -25,6 +25,9 @@ pub struct Stat {
     pub threads: u64,
     /// When it started, in clock ticks (100 a second) since boot: together with the pid, its identity.
     pub start_ticks: u64,
+    /// How it ended, as wait(2) gives it, once it has. To whom may not look into the process the kernel
+    /// shows 0 instead.
+    pub exit_code: Option<i32>,
 }
 
 impl Stat {
@@ -63,7 +66,7 @@ pub fn parse(text: &[u8]) -> Option<Stat> {
     let comm = text.get(open + 1..close)?;
     let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
     // proc_pid_stat(5) counts from 1, and the state is its field 3.
-    let fields: Vec<&str> = rest.split_ascii_whitespace().take(20).collect();
+    let fields: Vec<&str> = rest.split_ascii_whitespace().take(50).collect();
     let field = |number: usize| fields.get(number - 3).copied();
     Some(Stat {
         comm: String::from_utf8_lossy(comm).into_owned(),
@@ -74,6 +77,7 @@ pub fn parse(text: &[u8]) -> Option<Stat> {
         major_faults: field(12)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,
+        exit_code: field(52).and_then(|code| code.parse().ok()),
     })
 }
 
@@ -83,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    const TAIL: &str = " S 1 7 7 34816 7 4194560 1200 0 3 0 12 5 0 0 20 0 4 0 123456 3133440 397 18446744073709551615 1 2 3 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+    const TAIL: &str = " S 1 7 7 34816 7 4194560 1200 0 3 0 12 5 0 0 20 0 4 0 123456 3133440 397 18446744073709551615 1 2 3 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 2304\n";
 
     #[test]
     fn a_comm_may_hold_blanks_newlines_and_parentheses() {
@@ -94,6 +98,7 @@ mod tests {
             assert_eq!((stat.minor_faults, stat.major_faults), (1200, 3));
             assert_eq!(stat.start_ticks, 123_456);
             assert!(!stat.is_kernel_thread() && !stat.is_dead());
+            assert_eq!(stat.exit_code, Some(2304));
         }
     }
 

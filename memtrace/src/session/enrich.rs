@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::decode::Record;
+use crate::kernel::caps::Caps;
 use crate::kernel::folios::Thp;
 use crate::ledger::event::{Call, Event, Exec, Exit, Fork, Mappings, Op};
 use crate::order::Reorder;
@@ -22,6 +23,8 @@ const LONGEST_EXEC_NS: u64 = 2_000_000_000;
 /// Turns records into events, and remembers which processes it must not ask /proc about.
 pub struct Enrich {
     pub follow_forks: bool,
+    /// Else the kernel shows each as 0.
+    sees_exit_codes: bool,
     thp: Thp,
     /// What the process that we launched had mapped when it stood at its first instruction.
     first_image: Option<Mappings>,
@@ -36,6 +39,7 @@ impl Enrich {
     pub fn new(follow_forks: bool) -> Self {
         Self {
             follow_forks,
+            sees_exit_codes: Caps::effective().is_ok_and(Caps::can_read_others),
             thp: Thp::read(),
             first_image: None,
             prepared: HashMap::new(),
@@ -111,8 +115,12 @@ impl Enrich {
                 group_known,
             } => {
                 self.prepared.remove(&pid);
-                // Without the kernel's BTF a thread's end looks like a process's: ask.
-                if group_known || is_gone(pid) {
+                if group_known {
+                    order.push(Event::Exit(Exit { at_ns, pid, status }));
+                } else if let Some(status) = self.ended(pid) {
+                    // Without the kernel's BTF a thread's end looks like a process's. This one need
+                    // not have been the last, but now there is none any more.
+                    let at_ns = clock::now_ns();
                     order.push(Event::Exit(Exit { at_ns, pid, status }));
                 }
             }
@@ -128,6 +136,15 @@ impl Enrich {
         waited_for
             .min()
             .map_or(complete_ns, |oldest_ns| complete_ns.min(*oldest_ns))
+    }
+
+    /// Whether a process has ended, by /proc; and how, where its parent has not taken note yet.
+    pub fn ended(&self, pid: u32) -> Option<Option<i32>> {
+        match proc::stat::read(pid) {
+            Ok(stat) if !stat.is_dead() => None,
+            Ok(stat) => Some(stat.exit_code.filter(|_| self.sees_exit_codes)),
+            Err(_) => Some(None),
+        }
     }
 
     /// Which folios the process may get now.
@@ -210,10 +227,6 @@ impl Names {
             None
         }
     }
-}
-
-fn is_gone(pid: u32) -> bool {
-    proc::stat::read(pid).map_or(true, |stat| stat.is_dead())
 }
 
 #[cfg(test)]

@@ -156,6 +156,7 @@ async fn finish(
     mut source: Source,
     ending: &Ending,
 ) -> anyhow::Result<()> {
+    tracker.note_the_dead();
     tracker.sample_rss();
     tracker.look_last(&attached).await;
     tracker.ask_go_last().await?;

@@ -14,10 +14,11 @@ use crate::vm::kernels::Files;
 use crate::vm::protocol::{PLAN, PROGRAMS, Plan, RAMDISK_MODULE, TESTS};
 
 /// The host's programs that tests run as targets. What else they want, a guest lacks, and they say so.
-const HOST_PROGRAMS: [(&str, &str); 11] = [
+const HOST_PROGRAMS: [(&str, &str); 12] = [
     ("sh", "dash"),
     ("cat", "coreutils"),
     ("echo", "coreutils"),
+    ("env", "coreutils"),
     ("false", "coreutils"),
     ("id", "coreutils"),
     ("mount", "mount"),

@@ -247,7 +247,7 @@ impl Tracker {
     }
 
     /// Processes whose end the kernel side could not tell us.
-    pub(super) fn note_the_dead(&mut self) {
+    pub fn note_the_dead(&mut self) {
         for pid in self.pipeline.ledger.live_pids() {
             let (dead, start_ticks) = match proc::stat::read(pid) {
                 Ok(stat) => (stat.is_dead(), Some(stat.start_ticks)),
@@ -259,10 +259,11 @@ impl Tracker {
             };
             if dead || reused {
                 // Its own record, if there is one, is in the ring already and comes first.
+                let status = self.enrich.ended(pid).flatten().filter(|_| !reused);
                 self.pipeline.order.push(Event::Exit(Exit {
                     at_ns: clock::now_ns(),
                     pid,
-                    status: None,
+                    status,
                 }));
             }
         }
