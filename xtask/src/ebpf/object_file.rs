@@ -7,20 +7,11 @@ use object::{Object as _, ObjectSection as _};
 /// The licence that the kernel asks for: GPL-only helpers refuse any other.
 pub const LICENSE: &[u8] = b"Dual MIT/GPL\0";
 
-/// Parts of paths that would tell where the object was built: the names that the folders are
-/// remapped to are relative, so none of these remains.
-const PATHS: [&str; 10] = [
-    "/home/",
-    "/root/",
-    "/usr/",
-    "/tmp/",
-    "/opt/",
-    "/var/",
-    "/mnt/",
-    "/build/",
-    ".cargo/",
-    "registry/src",
-];
+/// Where systems keep what is built and what builds it: the names that the folders are remapped to
+/// are relative, so that no path through one of these remains.
+const TOP_FOLDERS: [&str; 8] = ["home", "root", "usr", "tmp", "opt", "var", "mnt", "build"];
+/// Other parts of paths that would tell.
+const PARTS: [&str; 2] = [".cargo/", "registry/src"];
 
 /// What is wrong with the object, one sentence each; nothing when it can be committed.
 ///
@@ -47,7 +38,9 @@ pub fn faults(bytes: &[u8], folders: &[&Path]) -> Result<Vec<String>> {
         )),
         None => faults.push("it has no license section".to_owned()),
     }
-    let fixed = PATHS.iter().find_map(|path| find(bytes, path.as_bytes()));
+    let top = TOP_FOLDERS.iter().map(|name| format!("/{name}/"));
+    let mut parts = top.chain(PARTS.map(str::to_owned));
+    let fixed = parts.find_map(|part| find(bytes, part.as_bytes()));
     let folder = folders.iter().find_map(|folder| find_folder(bytes, folder));
     for at in fixed.into_iter().chain(folder) {
         let text = text_at(bytes, at);

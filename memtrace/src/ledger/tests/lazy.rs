@@ -198,18 +198,7 @@ fn a_mark_that_a_child_makes_over_its_parents_stays_the_parents() {
     s.enter(&call);
     s.leave(&call);
     assert_eq!(child(&s).lazy().marked_bytes, 0);
-    let at_ns = s.tick();
-    s.apply(Event::Faults(crate::ledger::event::FaultBatch::of(
-        &crate::ledger::event::Fault {
-            at_ns,
-            pid: CHILD,
-            tid: CHILD,
-            addr: page(0),
-            present: false,
-            access: Access::Write,
-            by_kernel: false,
-        },
-    )));
+    s.child_write(0, false);
     let free = &child(&s).totals.advice[&A::FREE];
     assert_eq!(free.refaulted_bytes, PAGE);
     assert_eq!(free.inherited_refaulted_bytes, PAGE);

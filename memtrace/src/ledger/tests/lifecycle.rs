@@ -5,8 +5,6 @@ use crate::ledger::advice::Advice;
 use crate::ledger::event::{Access, Begin, Event, Exec, Exit, Fault, FaultBatch, Fork};
 use crate::ledger::totals::FaultClass as C;
 
-const CHILD: u32 = 20;
-
 fn fork(s: &mut Scene, shares_vm: bool) {
     let at_ns = s.tick();
     s.apply(Event::Fork(Fork {
@@ -16,21 +14,6 @@ fn fork(s: &mut Scene, shares_vm: bool) {
         shares_vm,
         followed: true,
     }));
-}
-
-fn child_write(s: &mut Scene, n: u64, present: bool) -> C {
-    let at_ns = s.tick();
-    s.apply(Event::Faults(FaultBatch::of(&Fault {
-        at_ns,
-        pid: CHILD,
-        tid: CHILD,
-        addr: page(n),
-        present,
-        access: Access::Write,
-        by_kernel: false,
-    })))
-    .expect("the child is known")
-    .class
 }
 
 fn exec(s: &mut Scene, pid: u32, followed: bool) {
@@ -50,8 +33,8 @@ fn after_a_fork_each_side_counts_its_own() {
     s.write(0, 4);
     s.advise(Advice::DONTNEED, 0, 2);
     fork(&mut s, false);
-    assert_eq!(child_write(&mut s, 2, true), C::Cow);
-    assert_eq!(child_write(&mut s, 0, false), C::RefaultDontneed);
+    assert_eq!(s.child_write(2, true), C::Cow);
+    assert_eq!(s.child_write(0, false), C::RefaultDontneed);
     let child = &s.ledger.mms()[1];
     assert_eq!((child.pid, child.totals.faults.total), (CHILD, 2));
     let inherited = &child.totals.advice[&Advice::DONTNEED];
@@ -69,8 +52,8 @@ fn inherited_refaults_have_no_part_in_the_childs_own_ratio() {
     s.write(0, 4);
     s.advise(Advice::DONTNEED, 0, 2);
     fork(&mut s, false);
-    child_write(&mut s, 0, false);
-    child_write(&mut s, 1, false);
+    s.child_write(0, false);
+    s.child_write(1, false);
     let at_ns = s.tick();
     let call = std::sync::Arc::new(crate::ledger::event::Call {
         pid: CHILD,
@@ -83,7 +66,7 @@ fn inherited_refaults_have_no_part_in_the_childs_own_ratio() {
     });
     s.enter(&call);
     s.leave(&call);
-    child_write(&mut s, 2, false);
+    s.child_write(2, false);
     let totals = &s.ledger.mms()[1].totals.advice[&Advice::DONTNEED];
     assert_eq!(
         (totals.refaults, totals.refault_ratio()),
@@ -100,9 +83,9 @@ fn fork_advice_is_kept() {
     s.advise(Advice::WIPEONFORK, 0, 1);
     s.advise(Advice::DONTFORK, 1, 1);
     fork(&mut s, false);
-    assert_eq!(child_write(&mut s, 0, false), C::FirstTouch);
+    assert_eq!(s.child_write(0, false), C::FirstTouch);
     assert!(s.ledger.mms()[1].mapping_at(page(1)).is_none());
-    assert_eq!(child_write(&mut s, 2, false), C::RefaultDontneed);
+    assert_eq!(s.child_write(2, false), C::RefaultDontneed);
 }
 
 #[test]
@@ -111,7 +94,7 @@ fn a_vfork_child_works_on_its_parents_ledger_until_it_execs() {
     s.map(0, 4);
     s.write(0, 4);
     fork(&mut s, true);
-    assert_eq!(child_write(&mut s, 3, true), C::Cow);
+    assert_eq!(s.child_write(3, true), C::Cow);
     assert_eq!((s.ledger.mms().len(), s.faults(C::Cow)), (1, 1));
     exec(&mut s, CHILD, false);
     assert!(s.ledger.mm_of(CHILD).is_none());

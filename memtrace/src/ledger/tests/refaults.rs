@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::ledger::advice::Advice;
-use crate::ledger::event::{Access, Event, Fault, FaultBatch, MappingKind, Op};
+use crate::ledger::event::{Access, MappingKind, Op};
 use crate::ledger::totals::{Basis, FaultClass as C};
 
 #[test]
@@ -109,16 +109,7 @@ fn droppable_memory_is_private_and_survives_no_fork() {
     assert_eq!((s.faults(C::FirstTouch), s.faults(C::File)), (1, 0));
     s.advise(Advice::FREE, 0, 1);
     s.fork();
-    let was = s.apply(Event::Faults(FaultBatch::of(&Fault {
-        at_ns: s.now,
-        pid: CHILD,
-        tid: CHILD,
-        addr: page(0),
-        present: false,
-        access: Access::Write,
-        by_kernel: false,
-    })));
-    assert_eq!(was.map(|was| was.class), Some(C::FirstTouch));
+    assert_eq!(s.child_write(0, false), C::FirstTouch);
 }
 
 #[test]

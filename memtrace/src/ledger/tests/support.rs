@@ -201,6 +201,22 @@ impl Scene {
         .expect("the process is known")
     }
 
+    /// A write by the child: why it faulted.
+    pub fn child_write(&mut self, n: u64, present: bool) -> FaultClass {
+        let at_ns = self.tick();
+        self.apply(Event::Faults(FaultBatch::of(&Fault {
+            at_ns,
+            pid: CHILD,
+            tid: CHILD,
+            addr: page(n),
+            present,
+            access: Access::Write,
+            by_kernel: false,
+        })))
+        .expect("the child is known")
+        .class
+    }
+
     /// From here on the kernel's count tells the bytes.
     pub fn measure(&mut self) {
         let at_ns = self.tick();
