@@ -5,6 +5,7 @@ use std::io::BufWriter;
 
 use bytes::Bytes;
 use memtrace::ledger::event::{Begin, Event, Folios};
+use memtrace::ledger::rules::Rules;
 use memtrace::output::{JsonOutput, Output};
 use memtrace::session::enrich::Enrich;
 use memtrace::session::pipeline::Pipeline;
@@ -133,19 +134,16 @@ pub struct Run {
 impl Run {
     /// One process, with base pages only; its stream, if there is one, goes to a file as JSON.
     pub fn new(stream: bool) -> Self {
-        let mut pipeline = Pipeline::new(stream.then(Filter::default));
+        let mut pipeline = Pipeline::new(Rules::default(), stream.then(Filter::default));
         pipeline.ledger.apply(&Event::Begin(Begin {
             at_ns: 0,
             pid: PID,
             comm: "bench".to_owned(),
             before_exec: false,
         }));
-        pipeline.ledger.apply(&Event::Folios(Folios {
-            at_ns: 0,
-            pid: PID,
-            any_bytes: PAGE,
-            advised_bytes: PAGE,
-        }));
+        pipeline
+            .ledger
+            .apply(&Event::Folios(Folios::base_pages(0, PID)));
         let path = std::env::temp_dir().join("memtrace-bench.json");
         let file = File::create(&path).expect("the folder for temporary files can be written");
         // It has no name any more, and goes with us.

@@ -123,7 +123,7 @@ fn try_lazy_free() -> io::Result<()> {
 
 pub(super) fn huge_pages(thp: &Thp) -> Check {
     let detail = thp.describe();
-    if thp.folios(0, 0, None).any_bytes > page_bytes() {
+    if !thp.folios(0, 0, None).any.is_none() {
         return Check::note(
             "huge_pages",
             format!(

@@ -169,6 +169,8 @@ fn what_memory_the_machine_gives_and_takes_is_told() {
     let thp = |global| Thp {
         global: Some(global),
         sizes: vec![(2 << 20, Mode::Inherit)],
+        cached: false,
+        zero_page: true,
     };
     assert!(
         checks::huge_pages(&thp(Mode::Always))

@@ -1,10 +1,10 @@
-//! Which folios larger than a page this kernel may give anonymous memory (mm/huge_memory.c, include/linux/huge_mm.h).
+//! Which folios larger than a page this kernel may give memory (mm/huge_memory.c, include/linux/huge_mm.h).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::selected;
-use crate::ledger::event::Folios;
-use crate::proc::{page_bytes, read_word, status};
+use crate::ledger::event::{FolioSizes, Folios};
+use crate::proc::{meminfo, read_word, status};
 
 const THP_PATH: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -39,6 +39,10 @@ pub struct Thp {
     pub global: Option<Mode>,
     /// Each size in bytes with its mode (Linux 6.8); before that the PMD size alone, with the global mode.
     pub sizes: Vec<(u64, Mode)>,
+    /// The page cache may hold folios that one fault maps whole.
+    pub cached: bool,
+    /// A read of memory that may get a huge page maps the huge zero page (use_zero_page).
+    pub zero_page: bool,
 }
 
 impl Thp {
@@ -52,14 +56,18 @@ impl Thp {
             return Self {
                 global: None,
                 sizes: Vec::new(),
+                cached: may_cache_folios(path, &[]),
+                zero_page: true,
             };
         };
+        let mut cached_sizes = Vec::new();
         let mut sizes: Vec<(u64, Mode)> = std::fs::read_dir(path)
             .into_iter()
             .flatten()
             .filter_map(|entry| {
                 let entry = entry.ok()?;
                 let bytes = size_of_name(entry.file_name().to_str()?)?;
+                cached_sizes.push(entry.path().join("shmem_enabled"));
                 // Some sizes exist for shmem only and have no such file.
                 let mode = read_word(entry.path().join("enabled")).ok()?;
                 Some((bytes, Mode::parse(&mode)))
@@ -72,9 +80,12 @@ impl Thp {
             // 2 MiB is the PMD size with 4 KiB pages, on every architecture that has them.
             sizes.push((pmd.unwrap_or(2 << 20), Mode::Inherit));
         }
+        let zero_page = read_word(path.join("use_zero_page"));
         Self {
             global: Some(Mode::parse(&global)),
             sizes,
+            cached: may_cache_folios(path, &cached_sizes),
+            zero_page: zero_page.is_ok_and(|word| word == "1"),
         }
     }
 
@@ -93,32 +104,40 @@ impl Thp {
         advised > any
     }
 
-    /// The largest folio of any mapping and of an advised one, in bytes; 0 for none but base pages.
-    fn largest(&self) -> (u64, u64) {
-        let (mut any, mut advised) = (0, 0);
+    /// The folios of any mapping and of an advised one.
+    fn folio_sizes(&self) -> (FolioSizes, FolioSizes) {
+        let (mut any, mut advised) = (FolioSizes::NONE, FolioSizes::NONE);
         for (bytes, mode) in self.resolved() {
             if mode == Mode::Always {
-                any = any.max(bytes);
+                any = any.with(FolioSizes::one(bytes));
             }
             if mode != Mode::Never {
-                advised = advised.max(bytes);
+                advised = advised.with(FolioSizes::one(bytes));
             }
         }
         (any, advised)
     }
 
+    /// The largest folio of any mapping and of an advised one, in bytes; 0 for none but base pages.
+    fn largest(&self) -> (u64, u64) {
+        let (any, advised) = self.folio_sizes();
+        let largest = |sizes: FolioSizes| if sizes.is_none() { 0 } else { sizes.largest() };
+        (largest(any), largest(advised))
+    }
+
     /// As the ledger takes it, for a process that has (`Some(false)`) or has not turned huge pages off for itself.
     pub fn folios(&self, at_ns: u64, pid: u32, thp_enabled: Option<bool>) -> Folios {
-        let base = page_bytes();
         let (any, advised) = match thp_enabled {
-            Some(false) => (0, 0),
-            _ => self.largest(),
+            Some(false) => (FolioSizes::NONE, FolioSizes::NONE),
+            _ => self.folio_sizes(),
         };
         Folios {
             at_ns,
             pid,
-            any_bytes: any.max(base),
-            advised_bytes: advised.max(base),
+            any,
+            advised,
+            cached: self.cached,
+            zero_page: self.zero_page,
         }
     }
 
@@ -147,6 +166,18 @@ pub fn folios(at_ns: u64, pid: u32) -> Folios {
     Thp::read().folios(at_ns, pid, enabled)
 }
 
+/// Whether the page cache may hold folios that one fault maps whole: tmpfs and shared memory by
+/// their settings (mm/shmem.c:shmem_huge_global_enabled), or what is there now.
+fn may_cache_folios(path: &Path, sizes: &[PathBuf]) -> bool {
+    let by_size = sizes.iter().filter_map(|path| read_word(path).ok());
+    let global = read_word(path.join("shmem_enabled")).ok();
+    let on = by_size
+        .chain(global)
+        .any(|text| !matches!(selected(&text), Some("never" | "inherit" | "deny")));
+    // What can't be read is not relied on to be none.
+    on || meminfo::cached_huge_bytes().is_none_or(|bytes| bytes > 0)
+}
+
 /// The size in a directory name such as `hugepages-64kB`, in bytes.
 fn size_of_name(name: &str) -> Option<u64> {
     let kib: u64 = name
@@ -170,6 +201,8 @@ mod tests {
         Thp {
             global: Some(global),
             sizes: sizes.to_vec(),
+            cached: false,
+            zero_page: true,
         }
     }
 
@@ -179,6 +212,13 @@ mod tests {
         assert_eq!(thp(Mode::Always, &sizes).largest(), (M2, M2));
         assert_eq!(thp(Mode::Madvise, &sizes).largest(), (0, M2));
         assert_eq!(thp(Mode::Never, &sizes).largest(), (0, 0));
+    }
+
+    #[test]
+    fn all_sizes_that_are_on_count_and_not_only_the_largest() {
+        let sizes = [(K64, Mode::Always), (M2, Mode::Inherit)];
+        let folios = thp(Mode::Always, &sizes).folios(1, 2, None);
+        assert_eq!(folios.any.descending().collect::<Vec<_>>(), [M2, K64]);
     }
 
     #[test]
@@ -200,18 +240,17 @@ mod tests {
     #[test]
     fn a_process_that_turned_huge_pages_off_gets_base_pages() {
         let thp = thp(Mode::Always, &[(M2, Mode::Inherit)]);
-        let base = page_bytes();
         let off = thp.folios(1, 2, Some(false));
-        assert_eq!((off.any_bytes, off.advised_bytes), (base, base));
+        assert!(off.any.is_none() && off.advised.is_none());
         for enabled in [None, Some(true)] {
-            assert_eq!(thp.folios(1, 2, enabled).any_bytes, M2);
+            assert_eq!(thp.folios(1, 2, enabled).any.largest(), M2);
         }
     }
 
     #[test]
     fn a_kernel_without_huge_pages_gives_base_pages() {
         let thp = Thp::read_from(Path::new("/nonexistent"));
-        assert_eq!(thp.folios(1, 2, None).advised_bytes, page_bytes());
+        assert!(thp.folios(1, 2, None).advised.is_none());
         assert!(!thp.advice_matters());
     }
 
@@ -231,7 +270,7 @@ mod tests {
     #[test]
     fn the_settings_of_this_machine_can_be_read() {
         let folios = folios(7, std::process::id());
-        assert!(folios.any_bytes >= page_bytes() && folios.advised_bytes >= folios.any_bytes);
+        assert!(folios.advised.largest() >= folios.any.largest());
         assert!(!Thp::read().describe().is_empty());
     }
 

@@ -37,6 +37,14 @@ impl Advice {
         }
     }
 
+    /// True where it brings pages without a fault.
+    pub fn populates(self) -> bool {
+        matches!(
+            self,
+            Self::POPULATE_READ | Self::POPULATE_WRITE | Self::COLLAPSE
+        )
+    }
+
     /// The name in the headers, where there is one.
     pub fn name(self) -> Option<&'static str> {
         Some(match self.0 {

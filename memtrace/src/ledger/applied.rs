@@ -84,13 +84,17 @@ pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i
         Some(0..) => Applied::whole(range),
         // Refused before anything was looked at.
         _ if !range.start.is_multiple_of(PAGE) || range.is_empty() => Applied::nothing(),
+        // These may meet a page on the way that can't be had (mm/madvise.c:madvise_populate).
+        Some(ret) if ret == -i64::from(libc::EFAULT) && populates(advice) => {
+            Applied::unknown(range)
+        }
         Some(ret) if refused_at_once(ret) => Applied::nothing(),
         // Where it stopped, or what it left out, only the mappings could tell.
         Some(_) if space.mappings_lost => Applied::unknown(range),
         // Everything that is mapped was done, and then the holes reported.
         Some(ret) if ret == -i64::from(libc::ENOMEM) => {
             let mut mapped = space.mapped(range.clone());
-            if matches!(advice, Advice::POPULATE_READ | Advice::POPULATE_WRITE) {
+            if populates(advice) {
                 // But for these, which stop at the first hole (mm/madvise.c:madvise_populate).
                 mapped.retain(|first| first.start == range.start);
             }
@@ -100,8 +104,8 @@ pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i
             }
             Applied::partly(mapped)
         }
-        Some(ret) if ret == -i64::from(libc::EINVAL) => {
-            match first_refused(space, advice, &range) {
+        Some(ret) if [libc::EINVAL, libc::EACCES].contains(&(-ret as i32)) => {
+            match first_refused(space, advice, &range, ret) {
                 Some(bad) => Applied::partly(space.mapped(range.start..bad)),
                 // It may be locked, or pages of a device: no mapping that we know tells where it stopped.
                 None if range.end - range.start > PAGE => Applied::unknown(range),
@@ -151,13 +155,17 @@ pub fn process_madvise(
 /// (mm/madvise.c:madvise_dontneed_free_valid_vma, Linux 5.18 and newer; older ones refuse it all).
 fn without_broken_page(space: &Space, advice: Advice, range: Range<u64>) -> Range<u64> {
     let last = space.vma_at(range.end.saturating_sub(PAGE));
-    match (advice, last.and_then(|vma| vma.hugetlb)) {
+    match (advice, last.and_then(|vma| vma.mapping.flags.hugetlb)) {
         (Advice::DONTNEED | Advice::DONTNEED_LOCKED, Some(bytes)) => {
             let end = range.end - range.end % bytes;
             range.start..end.max(range.start)
         }
         _ => range,
     }
+}
+
+fn populates(advice: Advice) -> bool {
+    matches!(advice, Advice::POPULATE_READ | Advice::POPULATE_WRITE)
 }
 
 /// Errors that come before the first page is touched.
@@ -173,19 +181,26 @@ fn refused_at_once(ret: i64) -> bool {
     .any(|errno| ret == -i64::from(*errno))
 }
 
-/// The first mapping in `range` that refuses the advice by its kind.
-fn first_refused(space: &Space, advice: Advice, range: &Range<u64>) -> Option<u64> {
+/// The first mapping in `range` that refuses the advice by its kind, with that error.
+fn first_refused(space: &Space, advice: Advice, range: &Range<u64>, ret: i64) -> Option<u64> {
+    let denied = ret == -i64::from(libc::EACCES);
     space
         .vmas(range.clone())
         .find(|(run, vma)| {
             let special = vma.mapping.kind == MappingKind::Special;
+            let hugetlb = vma.mapping.flags.hugetlb;
             match advice {
-                Advice::FREE => !vma.is_private_anon() || vma.hugetlb.is_some(),
-                Advice::COLD | Advice::PAGEOUT => special || vma.hugetlb.is_some(),
+                // It punches a hole into the file of a shared mapping (mm/madvise.c:madvise_remove).
+                Advice::REMOVE if denied => vma.is_file() && !vma.mapping.shared,
+                Advice::REMOVE => !vma.is_file(),
+                _ if denied => false,
+                Advice::FREE => !vma.is_private_anon() || hugetlb.is_some(),
+                Advice::COLD | Advice::PAGEOUT => special || hugetlb.is_some(),
                 Advice::DONTNEED | Advice::DONTNEED_LOCKED => {
-                    let huge = vma.hugetlb.unwrap_or(PAGE);
-                    special || !run.start.is_multiple_of(huge)
+                    special || !run.start.is_multiple_of(hugetlb.unwrap_or(PAGE))
                 }
+                // Of anonymous memory only (mm/madvise.c:madvise_vma_behavior).
+                Advice::WIPEONFORK => !vma.is_private_anon(),
                 _ => false,
             }
         })

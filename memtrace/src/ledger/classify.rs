@@ -5,7 +5,7 @@ use super::event::{Access, Fault};
 use super::ground::Ground;
 use super::pages::{Page, Release, Source};
 use super::space::PAGE;
-use super::totals::{Basis, FaultClass};
+use super::totals::FaultClass;
 
 /// What one fault was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,10 @@ pub struct Classified {
     pub zero_page_write: bool,
     /// The class rests on an order that the stamps do not settle.
     pub ambiguous: bool,
+    /// The least that it brought.
     pub bytes: u64,
-    pub basis: Basis,
+    /// That rests on a guess.
+    pub derived: bool,
     /// The page's state afterwards; None where the fault changes nothing.
     pub after: Option<Page>,
 }
@@ -36,14 +38,13 @@ pub fn classify(
     let populated = Page::Populated {
         perhaps_taken: in_flight.iter().max_by_key(strength).copied(),
     };
-    let basis = basis(ground, fault);
     let known = |class, bytes, after| Classified {
         class,
         release: None,
         zero_page_write: false,
-        ambiguous: false,
+        ambiguous: ground.faults_anew,
         bytes,
-        basis,
+        derived: false,
         after,
     };
 
@@ -57,26 +58,24 @@ pub fn classify(
             // A copy, or the first write to the zero page.
             (Some(Page::Doubt { .. }), Access::Write) if ground.private_anon || !ground.mapped => {
                 Classified {
-                    basis: Basis::Derived,
+                    derived: true,
                     ..known(FaultClass::Unknown, PAGE, Some(populated))
                 }
             }
             // The kernel wants to know of the first write to a page that it keeps clean, and
             // copies nothing (mm/memory.c:wp_page_shared, hugetlb.c:hugetlb_wp).
-            (_, Access::Write) if ground.shared => Classified {
-                basis: Basis::Exact,
-                ..known(FaultClass::File, 0, Some(populated))
-            },
+            (_, Access::Write) if ground.shared => known(FaultClass::File, 0, Some(populated)),
             (_, Access::Write) => known(FaultClass::Cow, PAGE, Some(populated)),
             _ => Classified {
-                basis: Basis::Derived,
+                derived: true,
                 ..known(FaultClass::Unknown, PAGE, None)
             },
         };
     }
 
     match page {
-        Some(Page::Released(release)) => {
+        // If a neighbour's fault had brought it back, it would be present.
+        Some(Page::Released(release) | Page::PerhapsBack(release)) => {
             let class = release.source.refault();
             // Whose it was can't be told while another kind of give-back runs over the page.
             let rival = in_flight
@@ -85,7 +84,7 @@ pub fn classify(
             let (bytes, after) = populate(fault, ground, populated, class, Some(release));
             Classified {
                 release: Some(release),
-                ambiguous: rival || release.at_ns.is_none(),
+                ambiguous: rival || release.at_ns.is_none() || ground.faults_anew,
                 ..known(class, bytes, Some(after))
             }
         }
@@ -112,7 +111,7 @@ pub fn classify(
         _ if ground.file => known(FaultClass::File, PAGE, Some(populated)),
         // Populated and not given back: a second fault on it, a page on its way, swap. Nothing proves which.
         Some(Page::Populated { .. } | Page::Zero { .. }) => Classified {
-            basis: Basis::Derived,
+            derived: true,
             ..known(FaultClass::Unknown, PAGE, None)
         },
         None | Some(Page::Maybe) if ground.traced && ground.private_anon => {
@@ -134,14 +133,14 @@ fn unknown(fault: &Fault, ground: &Ground, populated: Page) -> Classified {
         class,
         release: None,
         zero_page_write: false,
-        ambiguous: false,
+        ambiguous: ground.faults_anew,
         bytes,
-        basis: Basis::Derived,
+        derived: true,
         after: Some(after),
     }
 }
 
-/// The bytes that a not-present fault populates and the page's state afterwards: a read of
+/// The least that a not-present fault populates, in bytes, and the page's state afterwards: a read of
 /// private anonymous memory maps the zero page (mm/memory.c:do_anonymous_page).
 fn populate(
     fault: &Fault,
@@ -153,30 +152,24 @@ fn populate(
     // What PAGEOUT took has come back from swap, with its data.
     let from_swap = release
         .is_some_and(|release| release.source == Source::Advice(super::advice::Advice::PAGEOUT));
-    let zero_page = ground.private_anon && !ground.hugetlb;
+    let zero_page = ground.private_anon && ground.hugetlb.is_none();
     if fault.access != Access::Write && zero_page && !from_swap {
-        return (0, Page::Zero { class, release });
+        // Without the huge zero page a read of what may get a huge page gets one, or else the
+        // zero page of a base page's size.
+        let after = if ground.reads_zero() {
+            Page::Zero { class, release }
+        } else {
+            Page::Maybe
+        };
+        return (0, after);
     }
     // Of the zero page, or of a file.
     if fault.access != Access::Write && ground.lost && !from_swap {
         return (0, Page::Doubt { given: None });
     }
+    // Of the kernel's own pages (vvar) some count as nobody's.
+    if ground.special {
+        return (0, populated);
+    }
     (PAGE, populated)
-}
-
-/// Whether one page is all that the fault can have populated.
-fn basis(ground: &Ground, fault: &Fault) -> Basis {
-    if !ground.mapped || ground.hugetlb || ground.special {
-        return Basis::LowerBound;
-    }
-    // A copy is of one page (mm/memory.c:wp_page_copy), unless it replaces the huge zero page
-    // (mm/huge_memory.c:do_huge_zero_wp_pmd).
-    if fault.present && !ground.private_anon {
-        return Basis::Exact;
-    }
-    if ground.file || ground.folio_bytes > PAGE {
-        Basis::LowerBound
-    } else {
-        Basis::Exact
-    }
 }

@@ -61,6 +61,7 @@ impl Event {
 /// A process comes under trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begin {
+    /// What happened before counts as nothing: nobody knows on which mappings.
     pub at_ns: u64,
     pub pid: u32,
     pub comm: String,
@@ -71,7 +72,10 @@ pub struct Begin {
 /// What a process has mapped, as /proc/PID/maps showed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mappings {
+    /// When the read began: what happens while it goes on is applied on top of it.
     pub at_ns: u64,
+    /// When it ended. The list is no snapshot: what was unmapped in between may be missing.
+    pub until_ns: u64,
     pub pid: u32,
     /// True right after an exec: nothing of it was populated by anyone before.
     pub fresh: bool,
@@ -88,8 +92,7 @@ pub struct Mappings {
 pub struct Mapping {
     pub kind: MappingKind,
     pub shared: bool,
-    /// MADV_HUGEPAGE is in force.
-    pub huge_advised: bool,
+    pub flags: VmFlags,
     /// The file's name, or the name the program gave an anonymous mapping. Not escaped.
     pub name: Option<Arc<str>>,
 }
@@ -117,16 +120,116 @@ impl MappingKind {
     }
 }
 
-/// Which folios larger than a page the kernel may give anonymous memory of one process
+/// What a mapping's VmFlags say that matters here (fs/proc/task_mmu.c:show_smap_vma_flags).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmFlags {
+    pub huge: HugeAdvice,
+    /// MAP_HUGETLB or a file of hugetlbfs (`ht`): the size of its pages. Reads map no zero page there.
+    pub hugetlb: Option<u64>,
+    /// userfaultfd may take access away from pages that stay (`ur`, Linux 7.3): a fault on such a
+    /// page looks like one on a page that is gone.
+    pub faults_anew: bool,
+    /// MADV_DONTFORK (`dc`).
+    pub dont_fork: bool,
+    /// MADV_WIPEONFORK (`wf`).
+    pub wipe_on_fork: bool,
+}
+
+/// What a mapping's VmFlags say of huge pages (mm/madvise.c: MADV_HUGEPAGE and MADV_NOHUGEPAGE).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugeAdvice {
+    /// Neither was given: the machine's settings decide.
+    #[default]
+    Default,
+    /// MADV_HUGEPAGE, `hg` in VmFlags.
+    Huge,
+    /// MADV_NOHUGEPAGE, `nh` in VmFlags: base pages only.
+    Base,
+    /// Mapped before the trace, and its VmFlags were not read.
+    Unknown,
+}
+
+/// Sizes of folios in bytes, each a power of two, all in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FolioSizes(u64);
+
+impl FolioSizes {
+    /// Base pages only.
+    pub const NONE: Self = Self(0);
+
+    /// Just this size; sizes up to a base page add nothing.
+    pub fn one(bytes: u64) -> Self {
+        Self(if bytes > super::space::PAGE { bytes } else { 0 })
+    }
+
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The largest of them, or a base page, in bytes.
+    pub fn largest(self) -> u64 {
+        match self.0.checked_ilog2() {
+            Some(bit) => 1 << bit,
+            None => super::space::PAGE,
+        }
+    }
+
+    /// From the largest down.
+    pub fn descending(self) -> impl Iterator<Item = u64> {
+        (0..u64::BITS)
+            .rev()
+            .map(|bit| 1 << bit)
+            .filter(move |bytes| self.0 & bytes != 0)
+    }
+}
+
+/// Which folios larger than a page the kernel may give memory of one process
 /// (mm/huge_memory.c: /sys/kernel/mm/transparent_hugepage, and prctl PR_SET_THP_DISABLE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Folios {
     pub at_ns: u64,
     pub pid: u32,
-    /// The largest folio that any anonymous mapping may get, in bytes.
-    pub any_bytes: u64,
-    /// The largest folio that one advised MADV_HUGEPAGE may get, in bytes.
-    pub advised_bytes: u64,
+    /// What any anonymous mapping may get.
+    pub any: FolioSizes,
+    /// What an anonymous mapping may get under MADV_HUGEPAGE.
+    pub advised: FolioSizes,
+    /// The page cache may hold folios that one fault maps whole: of tmpfs and shared memory
+    /// (shmem_enabled), or of files (FileHugePages in /proc/meminfo).
+    pub cached: bool,
+    /// A read of memory that may get a huge page maps the huge zero page (use_zero_page), and
+    /// populates nothing.
+    pub zero_page: bool,
+}
+
+impl Folios {
+    /// Until told otherwise, the largest there are: so that no figure is called exact by mistake.
+    pub fn largest(at_ns: u64, pid: u32) -> Self {
+        let sizes = FolioSizes::one(2 << 20);
+        Self {
+            at_ns,
+            pid,
+            any: sizes,
+            advised: sizes,
+            cached: true,
+            zero_page: false,
+        }
+    }
+
+    /// Base pages only, of files too.
+    pub fn base_pages(at_ns: u64, pid: u32) -> Self {
+        Self {
+            at_ns,
+            pid,
+            any: FolioSizes::NONE,
+            advised: FolioSizes::NONE,
+            cached: false,
+            zero_page: true,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,14 +323,17 @@ pub enum Op {
 }
 
 impl Op {
-    /// True where the call can take memory away, so that its enter matters and not only its exit.
-    pub fn takes_away(&self) -> bool {
+    /// True where the call can take memory away, or populate it without a fault, so that its enter
+    /// matters and not only its exit.
+    pub fn enter_matters(&self) -> bool {
         const MAP_FIXED: u32 = 0x10;
+        const MAP_LOCKED: u32 = 0x2000;
+        const MAP_POPULATE: u32 = 0x8000;
         match self {
             Self::Madvise { advice, .. } | Self::ProcessMadvise { advice, .. } => {
-                advice.give_back().is_some()
+                advice.give_back().is_some() || advice.populates()
             }
-            Self::Mmap { flags, .. } => flags & MAP_FIXED != 0,
+            Self::Mmap { flags, .. } => flags & (MAP_FIXED | MAP_LOCKED | MAP_POPULATE) != 0,
             Self::Munmap { .. } | Self::Mremap { .. } | Self::Brk { .. } => true,
             Self::Unseen { .. } => false,
         }

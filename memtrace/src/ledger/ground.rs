@@ -2,13 +2,9 @@
 
 use std::ops::Range;
 
-use super::event::MappingKind;
+use super::event::{FolioSizes, HugeAdvice, MappingKind};
 use super::pages::Page;
-use super::space::{FolioBytes, PAGE, Vma};
-
-/// Bytes that the kernel maps around a file fault where the page cache holds them
-/// (mm/memory.c:do_fault_around, whose default is 64 KiB).
-const FAULT_AROUND: u64 = 64 << 10;
+use super::space::{PAGE, PMD, Space, Vma};
 
 /// The same for all faults in `range`.
 #[derive(Clone, Debug)]
@@ -28,13 +24,22 @@ pub struct Ground {
     pub shared: bool,
     /// The kernel's own, such as the vdso.
     pub special: bool,
-    pub hugetlb: bool,
-    /// The largest folio that anonymous memory may get here, in bytes.
-    pub folio_bytes: u64,
+    /// As [`VmFlags::faults_anew`](super::event::VmFlags::faults_anew).
+    pub faults_anew: bool,
+    /// As [`VmFlags::hugetlb`](super::event::VmFlags::hugetlb).
+    pub hugetlb: Option<u64>,
+    /// The folios that anonymous memory may get here.
+    pub sizes: FolioSizes,
+    /// One fault may map a huge folio of the page cache.
+    pub huge_cached: bool,
+    /// As [`Vma::written`].
+    pub written: bool,
+    /// As [`Folios::zero_page`](super::event::Folios::zero_page).
+    huge_zero_page: bool,
 }
 
 impl Ground {
-    pub fn new(range: Range<u64>, vma: &Vma, folios: FolioBytes) -> Self {
+    pub fn new(range: Range<u64>, vma: &Vma, space: &Space) -> Self {
         Self {
             range,
             mapped: true,
@@ -44,8 +49,12 @@ impl Ground {
             file: vma.is_file(),
             shared: vma.mapping.shared,
             special: vma.mapping.kind == MappingKind::Special,
-            hugetlb: vma.hugetlb.is_some(),
-            folio_bytes: folios.largest(vma),
+            faults_anew: vma.mapping.flags.faults_anew,
+            hugetlb: vma.mapping.flags.hugetlb,
+            sizes: space.folio_sizes(vma),
+            huge_cached: space.folios.cached || vma.mapping.flags.huge == HugeAdvice::Huge,
+            written: vma.written,
+            huge_zero_page: space.folios.zero_page,
         }
     }
 
@@ -60,8 +69,12 @@ impl Ground {
             file: false,
             shared: false,
             special: false,
-            hugetlb: false,
-            folio_bytes: PAGE,
+            faults_anew: false,
+            hugetlb: None,
+            sizes: FolioSizes::NONE,
+            huge_cached: false,
+            written: true,
+            huge_zero_page: true,
         }
     }
 
@@ -71,15 +84,8 @@ impl Ground {
         (!self.traced).then_some(Page::Maybe)
     }
 
-    /// The bytes around `addr` that one fault there may populate: a larger folio, or fault-around.
-    pub fn reach(&self, addr: u64) -> Range<u64> {
-        let bytes = if self.file {
-            FAULT_AROUND
-        } else {
-            self.folio_bytes
-        };
-        let start = addr - addr % bytes;
-        let end = start.saturating_add(bytes);
-        start.max(self.range.start)..end.min(self.range.end)
+    /// True where a read is sure to populate nothing.
+    pub fn reads_zero(&self) -> bool {
+        self.huge_zero_page || self.sizes.largest() < PMD
     }
 }

@@ -14,9 +14,9 @@ pub struct Lazy {
     pub before_left_bytes: u64,
     /// Marked by the parent, before the fork.
     pub inherited_bytes: u64,
-    /// Newly marked: pages that were, or may have been, populated. A page that was marked and
-    /// not seen to go is not marked anew. An upper bound: the kernel skips pages that are locked,
-    /// shared, or not on its lists yet (mm/madvise.c:madvise_free_pte_range).
+    /// Marked for the first time: pages that were, or may have been, populated, and not marked
+    /// before. An upper bound: the kernel skips pages that are locked, shared, or not on its lists
+    /// yet (mm/madvise.c:madvise_free_pte_range).
     pub marked_bytes: u64,
     /// The part of it that may never have been there: populated before the trace, if at all.
     pub perhaps_bytes: u64,
@@ -99,6 +99,11 @@ impl Lazy {
         self.reused_bytes = self.reused_bytes.max(reused);
     }
 
+    /// The most that was marked in all, each time that it was.
+    pub fn marks_bytes(&self) -> u64 {
+        self.ever_bytes().saturating_add(self.marked_again_bytes)
+    }
+
     /// The most that may have been lazily free at some time: 0 says that nothing ever was.
     pub fn ever_bytes(&self) -> u64 {
         self.before_bytes
@@ -113,6 +118,7 @@ pub(super) fn dropped(found: Found) -> Released {
     let doubtful = found.perhaps + found.lazy;
     Released {
         bytes: found.most(),
+        least_bytes: found.populated,
         basis: if doubtful > 0 {
             Basis::UpperBound
         } else {
@@ -121,10 +127,13 @@ pub(super) fn dropped(found: Found) -> Released {
     }
 }
 
-/// What a FREE released: what it newly marked.
+/// What a FREE released: what it newly marked. What was marked before may have been written
+/// again without a fault, and then it is marked anew.
 pub(super) fn marked(found: Found) -> Released {
     Released {
-        bytes: found.populated + found.perhaps,
+        bytes: found.most(),
+        // Each may be locked, shared, or not on the kernel's lists yet.
+        least_bytes: 0,
         basis: Basis::UpperBound,
     }
 }

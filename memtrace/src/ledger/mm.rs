@@ -7,7 +7,8 @@ use super::applied::{self, Applied, page_range};
 use super::event::{Call, Folios, Mapping, Mappings, Op};
 use super::lazy::{self, Lazy};
 use super::pages::{Release, Source};
-use super::space::{FolioBytes, Lifted, Space, Vma};
+use super::rules::Rules;
+use super::space::{Lifted, PAGE, Space, Vma};
 use super::states::Found;
 use super::totals::{FaultClass, ReleaseTotals, RssHistory, Totals, add};
 
@@ -51,10 +52,34 @@ pub struct Mm {
     pub from_start: bool,
     /// True once its mappings were read: without them most faults have no class.
     pub mappings_known: bool,
+    /// Until then there was more mapped, perhaps, than the list of mappings shows.
+    settled_ns: u64,
     pub(super) space: Space,
+    pub(super) rules: Rules,
+    /// A call failed that may have changed the mappings first.
+    pub(super) mappings_unsure: bool,
     in_flight: Vec<InFlight>,
+    /// The last fault, if it may have brought a larger folio.
+    open: Option<Open>,
     /// With `--exact-bytes`: the last fault of each thread, whose bytes are still to come.
     measured: Option<HashMap<u32, LastFault>>,
+}
+
+/// A fault that may have brought all of a block. If its thread's next one is on another page of
+/// the block, it has not.
+#[derive(Clone, Debug)]
+struct Open {
+    tid: u32,
+    at_ns: u64,
+    /// Its own page.
+    addr: u64,
+    block: Range<u64>,
+    class: FaultClass,
+    release: Option<Release>,
+    derived: bool,
+    /// As it was counted, in bytes: the least, and how much more it may be.
+    loose: u64,
+    extra: u64,
 }
 
 /// A fault whose bytes the kernel will tell.
@@ -83,8 +108,12 @@ impl Mm {
             ended: false,
             from_start: false,
             mappings_known: false,
+            settled_ns: 0,
             space: Space::default(),
+            rules: Rules::default(),
+            mappings_unsure: false,
             in_flight: Vec::new(),
+            open: None,
             measured: None,
         }
     }
@@ -145,6 +174,7 @@ impl Mm {
 
     pub(super) fn mappings(&mut self, event: &Mappings) {
         self.mappings_known = true;
+        self.settled_ns = event.until_ns;
         self.space.mappings_lost = false;
         if event.whole {
             self.space.forget_outside(&event.list);
@@ -156,17 +186,32 @@ impl Mm {
         self.space.brk = self.space.brk.or(event.heap_end);
     }
 
+    /// There may be mappings that are not known, until they are read again.
+    fn doubt_mappings(&mut self) {
+        self.mappings_unsure = true;
+        self.settled_ns = u64::MAX;
+    }
+
     pub(super) fn folios(&mut self, event: &Folios) {
-        self.space.folios = FolioBytes {
-            any: event.any_bytes,
-            advised: event.advised_bytes,
-        };
+        self.space.set_folios(*event);
     }
 
     /// The call enters: what it takes away is gone from here on.
     pub(super) fn enter(&mut self, call: &Call) {
         if call.ret.is_some_and(applied::is_restart) {
             return;
+        }
+        self.open = None;
+        // What a call populates is not the last fault's, which the kernel took in another call.
+        if let Some(faults) = &mut self.measured
+            && faults.get(&call.tid).is_some_and(|last| last.by_kernel)
+        {
+            faults.remove(&call.tid);
+        }
+        if call.enter_ns < self.settled_ns
+            && let Some(range) = named(&call.op)
+        {
+            self.space.perhaps_mapped(range);
         }
         match &call.op {
             &Op::Madvise { advice, addr, len } => {
@@ -284,6 +329,46 @@ impl Mm {
         }
     }
 
+    /// A call comes back that was under way when the trace began: the mappings that were read may show
+    /// what it did, or not yet. What it took counts as nothing.
+    pub(super) fn leave_late(&mut self, call: &Call) {
+        let done = call.ret.is_some_and(|ret| !(-4095..0).contains(&ret));
+        match call.op {
+            Op::Munmap { addr, len } if done => {
+                if let Some(range) = page_range(addr, len) {
+                    let found = self.space.unmap(range);
+                    self.lazy.drop(found);
+                }
+            }
+            Op::Mremap {
+                addr,
+                old_len,
+                new_len,
+                ..
+            } if done => {
+                let to = page_range(call.ret.unwrap_or(0) as u64, new_len);
+                for range in page_range(addr, old_len).into_iter().chain(to) {
+                    self.lose(range);
+                }
+                self.doubt_mappings();
+            }
+            Op::Brk { .. } => {
+                if let (Some(brk), Some(ret)) = (self.space.brk, call.ret)
+                    && let (Some(old), Some(new)) = (
+                        brk.checked_next_multiple_of(PAGE),
+                        (ret as u64).checked_next_multiple_of(PAGE),
+                    )
+                    && new < old
+                {
+                    let found = self.space.unmap(new..old);
+                    self.lazy.drop(found);
+                }
+                self.leave(call);
+            }
+            _ => self.leave(call),
+        }
+    }
+
     /// Remembers the call until it leaves, for the faults that other threads take meanwhile.
     fn fly(
         &mut self,
@@ -304,6 +389,18 @@ impl Mm {
                 exit_ns: call.exit_ns,
             }),
         }
+    }
+}
+
+/// The range that a call takes memory from.
+fn named(op: &Op) -> Option<Range<u64>> {
+    match *op {
+        Op::Madvise { addr, len, .. } | Op::Munmap { addr, len } | Op::Mmap { addr, len, .. } => {
+            page_range(addr, len)
+        }
+        Op::ProcessMadvise { range, .. } => range.and_then(|(addr, len)| page_range(addr, len)),
+        Op::Mremap { addr, old_len, .. } => page_range(addr, old_len),
+        Op::Brk { .. } | Op::Unseen { .. } => None,
     }
 }
 

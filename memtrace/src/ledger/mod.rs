@@ -11,6 +11,7 @@ mod block;
 mod cells;
 mod classify;
 pub mod event;
+mod fault_totals;
 pub mod faults;
 mod ground;
 pub mod lazy;
@@ -18,6 +19,8 @@ mod mm;
 mod page_map;
 pub mod pages;
 mod ranges;
+mod reach;
+pub mod rules;
 pub mod space;
 mod states;
 pub mod stretch;
@@ -31,6 +34,7 @@ pub use classify::Classified;
 use event::{Begin, Call, Event, Exec, Exit, FaultBatch, Fork, Gap, Lost, Op};
 pub use mm::Mm;
 use pages::Page;
+use rules::Rules;
 pub use stretch::Stretch;
 
 /// Which address space a process works on.
@@ -40,6 +44,8 @@ struct Process {
     mm: Option<usize>,
     /// How many times it has exec'd.
     image: u32,
+    /// When its trace began, where it ran before: what is older counts as nothing.
+    begun_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +53,8 @@ pub struct Ledger {
     processes: HashMap<u32, Process>,
     mms: Vec<Mm>,
     lost: Lost,
+    /// What the traced kernel does.
+    rules: Rules,
     /// The gap that events are still in.
     gap: Option<Gap>,
     /// Events of processes that the ledger was never told of.
@@ -54,6 +62,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The ledger of a kernel that follows these rules.
+    pub fn of(rules: Rules) -> Self {
+        Self {
+            rules,
+            ..Self::default()
+        }
+    }
+
     /// Takes one event in.
     ///
     /// Events must come in the order of their times, as far as that is known.
@@ -71,8 +87,18 @@ impl Ledger {
             Event::Gap(gap) => self.begin_gap(gap),
             Event::Faults(batch) => self.faults(batch, None),
             Event::Enter(call) => {
+                if self.is_older(call.pid, call.enter_ns) {
+                    return;
+                }
                 if let Some(mm) = self.mm_of_call(call) {
                     mm.enter(call);
+                }
+            }
+            Event::Leave(call) if self.is_older(call.pid, call.enter_ns) => {
+                if !self.is_older(call.pid, call.exit_ns)
+                    && let Some(mm) = self.mm_of_call(call)
+                {
+                    mm.leave_late(call);
                 }
             }
             Event::Leave(call) if call.op.is_untargeted() => {
@@ -96,6 +122,9 @@ impl Ledger {
                 }
             }
             Event::Populated(populated) => {
+                if self.is_older(populated.pid, populated.at_ns) {
+                    return;
+                }
                 if let Some(mm) = self.mm_mut(populated.pid) {
                     mm.populated(populated);
                 }
@@ -122,9 +151,18 @@ impl Ledger {
     pub fn faults(&mut self, batch: &FaultBatch, tell: Option<stretch::Tell<'_>>) {
         self.end_gap(batch.at_ns);
         let gap = self.gap;
+        if self.is_older(batch.pid, batch.at_ns) {
+            return;
+        }
         if let Some(mm) = self.mm_mut(batch.pid) {
             mm.faults(batch, gap, tell);
         }
+    }
+
+    /// True where the trace of the process had not begun by then.
+    pub fn is_older(&self, pid: u32, at_ns: u64) -> bool {
+        let process = self.processes.get(&pid);
+        process.is_some_and(|process| at_ns < process.begun_ns)
     }
 
     /// Ends the trace: what still lives ends here.
@@ -149,6 +187,20 @@ impl Ledger {
     /// True for a process that lives, as far as the ledger was told.
     pub fn knows(&self, pid: u32) -> bool {
         self.processes.contains_key(&pid)
+    }
+
+    /// The processes whose mappings must be read again: a call failed that may have changed them.
+    pub fn take_unsure(&mut self) -> Vec<u32> {
+        let mut unsure = Vec::new();
+        for (pid, process) in &self.processes {
+            let mm = process.mm.and_then(|mm| self.mms.get_mut(mm));
+            if let Some(mm) = mm
+                && std::mem::take(&mut mm.mappings_unsure)
+            {
+                unsure.push(*pid);
+            }
+        }
+        unsure
     }
 
     /// The processes that live, and are past their first exec.
@@ -226,7 +278,12 @@ impl Ledger {
     fn begin(&mut self, begin: &Begin) {
         let mm = (!begin.before_exec)
             .then(|| self.add(Mm::new(begin.pid, 0, begin.comm.clone(), begin.at_ns)));
-        self.processes.insert(begin.pid, Process { mm, image: 0 });
+        let process = Process {
+            mm,
+            image: 0,
+            begun_ns: begin.at_ns,
+        };
+        self.processes.insert(begin.pid, process);
     }
 
     fn fork(&mut self, fork: &Fork) {
@@ -244,7 +301,12 @@ impl Ledger {
             }
             shared => shared,
         };
-        self.processes.insert(fork.pid, Process { mm, image: 0 });
+        let process = Process {
+            mm,
+            image: 0,
+            begun_ns: 0,
+        };
+        self.processes.insert(fork.pid, process);
     }
 
     fn exec(&mut self, exec: &Exec) {
@@ -260,6 +322,7 @@ impl Ledger {
             let process = Process {
                 mm: Some(mm),
                 image,
+                begun_ns: 0,
             };
             self.processes.insert(exec.pid, process);
         }
@@ -271,7 +334,8 @@ impl Ledger {
         }
     }
 
-    fn add(&mut self, mm: Mm) -> usize {
+    fn add(&mut self, mut mm: Mm) -> usize {
+        mm.rules = self.rules;
         self.mms.push(mm);
         self.mms.len() - 1
     }

@@ -22,6 +22,9 @@ pub enum Page {
     },
     /// Given back when it was populated, or may have been.
     Released(Release),
+    /// The same, and populated again since, perhaps: by a fault on a neighbour that may have brought
+    /// a larger folio, or by khugepaged. A fault that finds it not present proves that it was not.
+    PerhapsBack(Release),
     /// Records were lost that may have been about it: whether it is populated is not known, nor by
     /// what it was given back, if it was. `given` is the last give-back that was seen, which
     /// may have found nothing: so the next fault may be a refault or not, and has no class.
@@ -46,10 +49,23 @@ impl Page {
     /// The give-back that it is known by.
     fn given_by(&self) -> Option<Source> {
         match self {
-            Self::Released(release) => Some(release.source),
+            Self::Released(release) | Self::PerhapsBack(release) => Some(release.source),
             Self::Doubt { given } => *given,
             _ => None,
         }
+    }
+
+    /// The same page once its neighbour may have come with a folio that holds this one too.
+    pub fn perhaps_back(self) -> Self {
+        match self {
+            Self::Released(release) => Self::PerhapsBack(release),
+            page => page,
+        }
+    }
+
+    /// True where it is or may be populated, and not only because a neighbour is.
+    pub fn may_have_come(&self) -> bool {
+        matches!(self, Self::Populated { .. } | Self::Maybe | Self::Unknown)
     }
 
     /// The same page once faults were lost. They can have populated it, and so leave alone what
@@ -112,6 +128,14 @@ pub struct Release {
 }
 
 impl Release {
+    /// The advice that gave back, if it was one.
+    pub fn advice(self) -> Option<Advice> {
+        match self.source {
+            Source::Advice(advice) => Some(advice),
+            Source::DontUnmap => None,
+        }
+    }
+
     /// The same, in a child of whoever gave back.
     pub fn inherited(self) -> Self {
         Self {
@@ -159,6 +183,18 @@ impl Release {
             Page::Doubt { .. } => Page::Doubt {
                 given: Some(self.source),
             },
+            // It was gone already, or has come back and goes now.
+            Page::PerhapsBack(before) => {
+                let gone = self.applied_to(Page::Released(before));
+                if gone == released {
+                    return released;
+                }
+                // Either is possible; what may be lazily free must count as that.
+                match gone {
+                    Page::Released(other) if gone.is_lazy() => Page::Released(other.unsettled()),
+                    _ => Page::Released(self.unsettled()),
+                }
+            }
             Page::Zero { .. } if self.source.is_zap() => released,
             Page::Zero { .. } => page,
             // Nothing is there to take a second time.

@@ -3,7 +3,7 @@
 use std::iter::once;
 use std::ops::Range;
 
-use super::event::{Mapping, MappingKind};
+use super::event::{Folios, HugeAdvice, Mapping, MappingKind};
 use super::ground::Ground;
 use super::pages::{Page, Release};
 use super::ranges::RangeMap;
@@ -11,6 +11,9 @@ use super::states::{Found, States};
 
 /// The smallest page of the architectures that have the tracepoints.
 pub const PAGE: u64 = 4096;
+
+/// What a page table holds: the size of a huge page of anonymous memory or of the page cache.
+pub const PMD: u64 = 2 << 20;
 
 const EVERYWHERE: Range<u64> = 0..!(PAGE - 1);
 
@@ -23,10 +26,9 @@ pub struct Vma {
     pub mapping: Mapping,
     /// Mapped while traced, so that nothing in it was populated before.
     pub traced: bool,
-    /// MAP_HUGETLB: the size of its pages. Reads map no zero page there.
-    pub hugetlb: Option<u64>,
-    pub dont_fork: bool,
-    pub wipe_on_fork: bool,
+    /// A private page of it may have been populated: then it has an anon_vma, and a fork copies its
+    /// pages (kernel/fork.c:vma_needs_copy, or copy_page_range before Linux 6.3).
+    pub written: bool,
 }
 
 impl Vma {
@@ -34,9 +36,15 @@ impl Vma {
         Self {
             mapping,
             traced,
-            hugetlb: None,
-            dont_fork: false,
-            wipe_on_fork: false,
+            written: true,
+        }
+    }
+
+    /// What a call has just mapped, and nobody has touched.
+    pub fn untouched(mapping: Mapping) -> Self {
+        Self {
+            written: false,
+            ..Self::new(mapping, true)
         }
     }
 
@@ -56,48 +64,43 @@ impl Vma {
     }
 }
 
-/// The largest folios that the kernel may use here, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FolioBytes {
-    pub any: u64,
-    pub advised: u64,
-}
-
-impl Default for FolioBytes {
-    /// Until told otherwise, the largest there are: so no figure is called exact by mistake.
-    fn default() -> Self {
-        Self {
-            any: 2 << 20,
-            advised: 2 << 20,
-        }
-    }
-}
-
-impl FolioBytes {
-    pub(super) fn largest(self, vma: &Vma) -> u64 {
-        let bytes = if let Some(bytes) = vma.hugetlb {
-            bytes
-        } else if vma.mapping.huge_advised {
-            self.advised
-        } else {
-            self.any
-        };
-        bytes.max(PAGE)
-    }
-}
-
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Space {
-    vmas: RangeMap<Vma>,
-    pages: States,
-    pub folios: FolioBytes,
+    pub(super) vmas: RangeMap<Vma>,
+    pub(super) pages: States,
+    pub folios: Folios,
     /// The program break, where known.
     pub brk: Option<u64>,
     /// Calls were lost, and the mappings not read again since: there are more than are known.
     pub mappings_lost: bool,
 }
 
+impl Default for Space {
+    fn default() -> Self {
+        Self {
+            vmas: RangeMap::default(),
+            pages: States::default(),
+            folios: Folios::largest(0, 0),
+            brk: None,
+            mappings_lost: false,
+        }
+    }
+}
+
 impl Space {
+    /// Other folios are given from here on.
+    pub fn set_folios(&mut self, folios: Folios) {
+        let same = Folios {
+            at_ns: self.folios.at_ns,
+            pid: self.folios.pid,
+            ..folios
+        };
+        if same != self.folios {
+            self.spread(&EVERYWHERE);
+        }
+        self.folios = folios;
+    }
+
     /// The mapping at `addr`. A fault just below a stack grows the stack.
     pub fn vma_at(&self, addr: u64) -> Option<&Vma> {
         self.vmas.get(addr).map(|(_, vma)| vma)
@@ -133,7 +136,7 @@ impl Space {
             self.grow_stack(addr);
         }
         match self.vmas.get(addr) {
-            Some((range, vma)) => Ground::new(range, vma, self.folios),
+            Some((range, vma)) => Ground::new(range, vma, self),
             None => Ground::unmapped(addr, self.mappings_lost),
         }
     }
@@ -168,13 +171,6 @@ impl Space {
         self.pages.set(range, page);
     }
 
-    /// Notes that a fault may have populated untouched neighbours too.
-    pub fn perhaps_populated(&mut self, range: Range<u64>) {
-        if range.end - range.start > PAGE {
-            self.pages.fill_gaps(range, &Page::Maybe);
-        }
-    }
-
     /// Bytes marked lazily free and not seen to be gone since.
     pub fn lazy_bytes(&self) -> u64 {
         self.pages.lazy_bytes()
@@ -183,6 +179,7 @@ impl Space {
     /// Gives back what is, or may be, populated in `range`, and says what that was.
     pub fn release(&mut self, range: Range<u64>, release: Release) -> Found {
         self.materialise_maybe(range.clone());
+        self.spread(&range);
         let found = self.pages.found(range.clone());
         self.pages.change(range, |page| release.applied_to(page));
         found
@@ -197,6 +194,9 @@ impl Space {
             Page::Released(release) if release.at_ns == Some(at_ns) => {
                 Page::Released(release.unsettled())
             }
+            Page::PerhapsBack(release) if release.at_ns == Some(at_ns) => {
+                Page::PerhapsBack(release.unsettled())
+            }
             page => page,
         });
     }
@@ -206,6 +206,7 @@ impl Space {
         for run in self.mapped(range.clone()) {
             self.materialise_maybe(run);
         }
+        self.spread(&range);
         // Pages were seen also where no mapping is known.
         self.pages.found(range)
     }
@@ -224,6 +225,13 @@ impl Space {
             _ => Page::Unknown,
         });
         found
+    }
+
+    /// Notes that something may be mapped and populated in all of `range` where nothing is known to be.
+    pub fn perhaps_mapped(&mut self, range: Range<u64>) {
+        for gap in self.vmas.gaps(range) {
+            self.pages.fill_gaps(gap, &Page::Maybe);
+        }
     }
 
     /// Notes that a call may have populated `range`, in part or whole. It took nothing away.
@@ -245,6 +253,21 @@ impl Space {
         }
     }
 
+    /// A call populates what is mapped in `range`, or a part of it. If it only reads, it maps the zero page
+    /// where no huge page may come.
+    pub fn write_to_all(&mut self, range: Range<u64>, reads: bool) {
+        let untouched: Vec<u64> = self
+            .vmas
+            .within(range)
+            .filter(|(_, vma)| !vma.written && !vma.mapping.shared)
+            .filter(|(_, vma)| !reads || self.folio_sizes(vma).largest() >= PMD)
+            .map(|(run, _)| run.start)
+            .collect();
+        for addr in untouched {
+            self.write_to(addr);
+        }
+    }
+
     /// Notes that reads may have filled `range` without a fault: with the zero page, or with the
     /// file. What was there stays as it was.
     pub fn read_in(&mut self, range: Range<u64>) {
@@ -252,9 +275,11 @@ impl Space {
             self.pages.fill_gaps(run, &Page::Maybe);
         }
         self.pages.change(range.clone(), |page| match page {
-            Page::Released(release) if release.source.is_zap() => Page::Maybe,
+            Page::Released(release) | Page::PerhapsBack(release) if release.source.is_zap() => {
+                Page::Maybe
+            }
             // Read back in from swap, if it was there at all before PAGEOUT.
-            Page::Released(_) if !page.is_lazy() => Page::Unknown,
+            Page::Released(_) | Page::PerhapsBack(_) if !page.is_lazy() => Page::Unknown,
             page => page,
         });
         let files: Vec<_> = self
@@ -331,10 +356,17 @@ impl Space {
         });
     }
 
+    /// Sets what mappings in `range` may get from here on.
+    pub fn advise_huge(&mut self, range: Range<u64>, advice: HugeAdvice) {
+        self.spread(&range);
+        self.change_vmas(range, |vma| vma.mapping.flags.huge = advice);
+    }
+
     /// Lifts `range` out, mappings and pages, to be put down elsewhere.
     pub fn lift(&mut self, range: Range<u64>) -> Lifted {
         // What is only implied by the old mapping must travel in writing.
         self.materialise_maybe(range.clone());
+        self.spread(&range);
         Lifted {
             from: range.start,
             vmas: self.vmas.take(range.clone()),
@@ -363,11 +395,12 @@ impl Space {
     pub fn fork(&self) -> Self {
         let mut child = self.clone();
         for (run, vma) in self.vmas.iter() {
-            if vma.dont_fork {
+            if vma.mapping.flags.dont_fork {
                 child.unmap(run);
-            } else if vma.wipe_on_fork {
+            } else if vma.mapping.flags.wipe_on_fork || !self.is_copied(&run, vma) {
                 let vma = Vma {
                     traced: true,
+                    written: false,
                     ..vma.clone()
                 };
                 child.map(run, vma);
@@ -375,6 +408,7 @@ impl Space {
         }
         child.pages.change(EVERYWHERE, |page| match page {
             Page::Released(release) => Page::Released(release.inherited()),
+            Page::PerhapsBack(release) => Page::PerhapsBack(release.inherited()),
             Page::Zero {
                 class,
                 release: Some(release),
@@ -385,6 +419,34 @@ impl Space {
             page => page,
         });
         child
+    }
+
+    /// True where a child gets the pages of a mapping, and not only the mapping. A kernel that joins
+    /// it with a neighbour copies both or none.
+    fn is_copied(&self, run: &Range<u64>, vma: &Vma) -> bool {
+        if vma.mapping.shared {
+            return false;
+        }
+        let next_to = |at: u64| {
+            let beside = self.vma_at(at);
+            beside.is_some_and(|beside| beside.written && beside.is_private_anon())
+        };
+        vma.written
+            || (vma.is_private_anon()
+                && (next_to(run.start.wrapping_sub(PAGE)) || next_to(run.end)))
+    }
+
+    /// A private page of the mapping around `addr` has been populated.
+    pub fn write_to(&mut self, addr: u64) {
+        if let Some((run, _)) = self.vmas.get(addr) {
+            self.vmas.change(run, |_, vma| {
+                let vma = vma.clone();
+                Some(Vma {
+                    written: true,
+                    ..vma
+                })
+            });
+        }
     }
 
     /// Writes down the pages of `range` that may be populated only because of where they lie.

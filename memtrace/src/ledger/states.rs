@@ -30,8 +30,10 @@ impl Found {
                 perhaps_taken: None,
             } => self.populated += bytes,
             Page::Populated { .. } | Page::Maybe | Page::Unknown => self.perhaps += bytes,
-            Page::Released(_) | Page::Doubt { .. } if page.is_lazy() => self.lazy += bytes,
-            Page::Doubt { .. } => self.perhaps += bytes,
+            Page::Released(_) | Page::PerhapsBack(_) | Page::Doubt { .. } if page.is_lazy() => {
+                self.lazy += bytes;
+            }
+            Page::Doubt { .. } | Page::PerhapsBack(_) => self.perhaps += bytes,
             // Paged out: gone, unless the kernel kept it.
             Page::Released(release) if !release.source.is_zap() => self.perhaps += bytes,
             // Nothing of its own is there.
@@ -83,6 +85,11 @@ impl States {
             found.add(&word.into(), run.end - run.start);
         });
         found
+    }
+
+    /// Calls `tell` for the runs of pages that have a state in `range`, cut to it, in order.
+    pub fn each(&self, range: Range<u64>, mut tell: impl FnMut(Range<u64>, Page)) {
+        self.pages.each(range, |run, word| tell(run, word.into()));
     }
 
     pub fn set(&mut self, range: Range<u64>, page: Page) {

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::advice::Advice;
 use super::event::{Cgroup, Rollup};
+pub use super::fault_totals::{ClassTotals, FaultTotals};
 use super::trend::Trend;
 
 /// Why a page fault happened, as far as the events tell.
@@ -64,83 +65,6 @@ impl Basis {
     }
 }
 
-/// Faults of one class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClassTotals {
-    pub faults: u64,
-    pub bytes: u64,
-    pub basis: Basis,
-}
-
-/// All faults of one address space.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FaultTotals {
-    /// Every fault; the classes and `zero_page_writes` add up to it.
-    pub total: u64,
-    classes: [ClassTotals; FaultClass::ALL.len()],
-    /// First writes to a page that a read had mapped to the zero page: the read was counted
-    /// in its class, the write adds its bytes there and no second fault.
-    pub zero_page_writes: u64,
-    /// Faults whose class rests on an order that the stamps could not settle. A subset of the others.
-    pub ambiguous: u64,
-}
-
-impl FaultTotals {
-    pub fn class(&self, class: FaultClass) -> &ClassTotals {
-        &self.classes[class as usize]
-    }
-
-    pub fn class_mut(&mut self, class: FaultClass) -> &mut ClassTotals {
-        &mut self.classes[class as usize]
-    }
-
-    /// All refaults, whatever the advice.
-    pub fn refaults(&self) -> ClassTotals {
-        let mut sum = ClassTotals::default();
-        for class in FaultClass::ALL.into_iter().filter(|c| c.is_refault()) {
-            let one = self.class(class);
-            sum.faults += one.faults;
-            add(&mut sum.bytes, one.bytes);
-            sum.basis = sum.basis.max(one.basis);
-        }
-        sum
-    }
-
-    /// The weakest basis of any class that has faults.
-    pub fn basis(&self) -> Basis {
-        self.classes
-            .iter()
-            .map(|c| c.basis)
-            .max()
-            .unwrap_or_default()
-    }
-
-    /// The bytes of all classes.
-    pub fn bytes(&self) -> u64 {
-        self.classes
-            .iter()
-            .fold(0, |sum: u64, c| sum.saturating_add(c.bytes))
-    }
-
-    /// Faults were lost, of any class.
-    pub(super) fn lose(&mut self) {
-        for class in &mut self.classes {
-            class.basis = class.basis.max(Basis::LowerBound);
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.total += other.total;
-        for (sum, one) in self.classes.iter_mut().zip(&other.classes) {
-            sum.faults += one.faults;
-            add(&mut sum.bytes, one.bytes);
-            sum.basis = sum.basis.max(one.basis);
-        }
-        self.zero_page_writes += other.zero_page_writes;
-        self.ambiguous += other.ambiguous;
-    }
-}
-
 /// Adds to a sum that can pass 2^64: a loop over 64 TiB of nothing does it in seconds.
 pub(super) fn add(sum: &mut u64, bytes: u64) {
     *sum = sum.saturating_add(bytes);
@@ -188,7 +112,10 @@ impl Ages {
 /// Bytes that calls released, and how they are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Released {
+    /// The most, where `basis` says that it is a bound.
     pub bytes: u64,
+    /// What was surely there and went.
+    pub least_bytes: u64,
     pub basis: Basis,
 }
 
@@ -196,6 +123,7 @@ impl Released {
     pub fn plus(self, other: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(other.bytes),
+            least_bytes: self.least_bytes.saturating_add(other.least_bytes),
             basis: self.basis.max(other.basis),
         }
     }
@@ -214,7 +142,10 @@ pub struct ReleaseTotals {
     /// A part of `released` is not known, and so the sum never will be.
     pub released_unknown: bool,
     pub refaults: u64,
+    /// The least that came back.
     pub refaulted_bytes: u64,
+    /// How much more it may be: one fault may have brought back many pages.
+    pub refaulted_extra_bytes: u64,
     /// The part of `refaulted_bytes` that a parent had given back before the fork: no call
     /// counted here released it, so it has no part in a ratio.
     pub inherited_refaulted_bytes: u64,
@@ -222,6 +153,31 @@ pub struct ReleaseTotals {
 }
 
 impl ReleaseTotals {
+    /// The most that can have come back. More than was released it can't be, where that is known.
+    pub fn refaulted_most_bytes(&self) -> u64 {
+        let most = self
+            .refaulted_bytes
+            .saturating_add(self.refaulted_extra_bytes);
+        match self.released {
+            Some(released) if !self.released_unknown => most
+                .min(
+                    released
+                        .bytes
+                        .saturating_add(self.inherited_refaulted_bytes),
+                )
+                .max(self.refaulted_bytes),
+            _ => most,
+        }
+    }
+
+    /// True where the ratio is no more than a lower bound.
+    pub fn ratio_is_bound(&self) -> bool {
+        let most = self
+            .released
+            .is_some_and(|released| released.basis == Basis::UpperBound);
+        self.refaulted_bytes > 0 && (most || self.refaulted_extra_bytes > 0)
+    }
+
     /// Refaulted bytes over released bytes, or over requested bytes where those are not known;
     /// the word says which. None where nothing was given back.
     pub fn refault_ratio(&self) -> Option<(f64, &'static str)> {
@@ -267,6 +223,7 @@ impl ReleaseTotals {
         add(&mut self.requested_bytes, other.requested_bytes);
         self.refaults += other.refaults;
         add(&mut self.refaulted_bytes, other.refaulted_bytes);
+        add(&mut self.refaulted_extra_bytes, other.refaulted_extra_bytes);
         add(
             &mut self.inherited_refaulted_bytes,
             other.inherited_refaulted_bytes,

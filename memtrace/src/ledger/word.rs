@@ -14,6 +14,8 @@ use super::totals::FaultClass;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(NonZeroU64);
 
+/// Here the number of the source is one more, since no word is 0.
+const PERHAPS_BACK: u64 = 0;
 const MAYBE: u64 = 1;
 const UNKNOWN: u64 = 2;
 const POPULATED: u64 = 3;
@@ -44,13 +46,14 @@ const SOURCES: [Source; 7] = [
 
 impl Word {
     fn new(kind: u64, about: u64) -> Self {
-        Self(NonZeroU64::new(kind | about << ABOUT_SHIFT).expect("no kind is 0"))
+        Self(NonZeroU64::new(kind | about << ABOUT_SHIFT).expect("a kind that is 0 names a source"))
     }
 
     fn of_release(kind: u64, release: Release) -> Self {
         let time = release.at_ns.map_or(NO_TIME, |ns| ns.min(MOST_NS)) << TIME_SHIFT;
         let inherited = if release.inherited { INHERITED } else { 0 };
-        Self(Self::new(kind, source_number(release.source)).0 | time | inherited)
+        let about = source_number(release.source) + u64::from(kind == PERHAPS_BACK);
+        Self(Self::new(kind, about).0 | time | inherited)
     }
 
     fn about(self) -> usize {
@@ -58,8 +61,9 @@ impl Word {
     }
 
     fn release(self) -> Release {
+        let more = usize::from(self.0.get() & KIND == PERHAPS_BACK);
         Release {
-            source: SOURCES[self.about()],
+            source: SOURCES[self.about() - more],
             at_ns: Some(self.0.get() >> TIME_SHIFT).filter(|ns| *ns != NO_TIME),
             inherited: self.0.get() & INHERITED != 0,
         }
@@ -68,7 +72,11 @@ impl Word {
     /// Marked by MADV_FREE, and not seen to be gone since.
     pub fn is_lazy(self) -> bool {
         // FREE is the first of the sources.
-        matches!(self.0.get() & (KIND | 7 << ABOUT_SHIFT), RELEASED | DOUBT)
+        const BACK: u64 = PERHAPS_BACK | 1 << ABOUT_SHIFT;
+        matches!(
+            self.0.get() & (KIND | 7 << ABOUT_SHIFT),
+            RELEASED | DOUBT | BACK
+        )
     }
 }
 
@@ -97,6 +105,7 @@ impl From<Page> for Word {
                 Self::of_release(ZERO_RELEASED, release)
             }
             Page::Released(release) => Self::of_release(RELEASED, release),
+            Page::PerhapsBack(release) => Self::of_release(PERHAPS_BACK, release),
             Page::Doubt { given } => Self::new(DOUBT, given.map_or(NO_SOURCE, source_number)),
         }
     }
@@ -119,6 +128,7 @@ impl From<Word> for Page {
                 release: Some(word.release()),
             },
             RELEASED => Self::Released(word.release()),
+            PERHAPS_BACK => Self::PerhapsBack(word.release()),
             _ => Self::Doubt {
                 given: SOURCES.get(word.about()).copied(),
             },
@@ -154,6 +164,7 @@ mod tests {
                     inherited,
                 };
                 pages.push(Page::Released(release));
+                pages.push(Page::PerhapsBack(release));
                 pages.push(Page::Zero {
                     class: source.refault(),
                     release: Some(release),

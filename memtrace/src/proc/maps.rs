@@ -6,8 +6,9 @@ use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{bounded_name, for_each_line};
-use crate::ledger::event::{Mapping, MappingKind, Mappings};
+use super::{bounded_name, for_each_line, vmflags};
+use crate::clock;
+use crate::ledger::event::{Mapping, MappingKind, Mappings, VmFlags};
 
 /// Rows that are kept; a process with more is shown without the rest. The kernel's own default limit is 65,530.
 const MAX_ROWS: usize = 1 << 20;
@@ -27,10 +28,12 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// As the ledger takes it. `fresh`: right after an exec, when nothing was populated by anyone before.
+    /// As the ledger takes it: `at_ns` is when the read began, now is when it has ended. `fresh`: right
+    /// after an exec, when nothing was populated by anyone before.
     pub fn into_event(self, pid: u32, at_ns: u64, fresh: bool) -> Mappings {
         Mappings {
             at_ns,
+            until_ns: clock::now_ns().max(at_ns),
             pid,
             fresh,
             heap_end: self.heap_end,
@@ -39,13 +42,15 @@ impl Maps {
         }
     }
 
-    /// Marks the mappings that `ranges` (in ascending order) touch as advised MADV_HUGEPAGE.
-    pub fn mark_huge_advised(&mut self, ranges: &[Range<u64>]) {
+    /// Adds what smaps showed, to each mapping that a range of `flags` (in ascending order) touches.
+    pub fn mark(&mut self, flags: &vmflags::Flags) {
         for (range, mapping) in &mut self.list {
-            let first = ranges.partition_point(|advised| advised.end <= range.start);
-            mapping.huge_advised = ranges
-                .get(first)
-                .is_some_and(|advised| advised.start < range.end);
+            let first = flags.partition_point(|(flagged, _)| flagged.end <= range.start);
+            if let Some((flagged, flags)) = flags.get(first)
+                && flagged.start < range.end
+            {
+                mapping.flags = *flags;
+            }
         }
     }
 }
@@ -110,7 +115,7 @@ impl Rows {
         let mapping = Mapping {
             kind,
             shared: row.shared,
-            huge_advised: false,
+            flags: VmFlags::default(),
             name: name.and_then(|name| self.intern(name)),
         };
         self.maps.list.push((range, mapping));

@@ -202,12 +202,16 @@ fn names_are_bounded_and_kept_once() {
 }
 
 #[test]
-fn huge_advice_marks_just_the_mappings_it_touches() {
+fn flags_mark_just_the_mappings_it_touches() {
     let mut maps = parse(
         b"1000-2000 rw-p 0 00:00 0 \n2000-4000 rw-p 0 00:00 0 \n4000-6000 rw-p 0 00:00 0 \n8000-9000 rw-p 0 00:00 0 \n",
     );
-    maps.mark_huge_advised(&[0x2000..0x4000, 0x8000..0x9000]);
-    let marked: Vec<_> = maps.list.iter().map(|(_, m)| m.huge_advised).collect();
+    let flags = VmFlags {
+        dont_fork: true,
+        ..VmFlags::default()
+    };
+    maps.mark(&vec![(0x2000..0x4000, flags), (0x8000..0x9000, flags)]);
+    let marked: Vec<_> = maps.list.iter().map(|(_, m)| m.flags.dont_fork).collect();
     assert_eq!(marked, [false, true, false, true]);
 }
 

@@ -25,6 +25,17 @@ pub fn read() -> io::Result<MemInfo> {
     parse(&read_bounded("/proc/meminfo", 64 * 1024)?).ok_or(io::ErrorKind::InvalidData.into())
 }
 
+/// Huge folios in the page cache, of files and of shared memory, in bytes; None where the kernel
+/// does not tell.
+pub fn cached_huge_bytes() -> Option<u64> {
+    let text = read_bounded("/proc/meminfo", 64 * 1024).ok()?;
+    let value = |key: &str| {
+        text.split(|&b| b == b'\n')
+            .find_map(|line| kib_value(line, key))
+    };
+    Some(value("ShmemHugePages:")?.saturating_add(value("FileHugePages:")?))
+}
+
 /// The figures in the text of a meminfo file.
 pub fn parse(text: &[u8]) -> Option<MemInfo> {
     let value = |key: &str| {

@@ -18,6 +18,7 @@ pub mod shares;
 pub mod smaps;
 pub mod stat;
 pub mod status;
+pub mod vmflags;
 pub mod vmstat;
 
 use std::ffi::CStr;

@@ -63,7 +63,7 @@ impl Enrich {
             Record::Faults(batch) => order.push(Event::Faults(batch)),
             Record::Call { call, pidfd } => {
                 let call = Arc::new(self.complete(call, pidfd));
-                if call.op.takes_away() {
+                if call.op.enter_matters() {
                     order.push(Event::Enter(Arc::clone(&call)));
                 }
                 order.push(Event::Leave(call));

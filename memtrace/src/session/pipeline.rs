@@ -5,6 +5,7 @@ use std::io;
 use crate::decode::{Delivered, Malformed, Record, decode};
 use crate::ledger::Ledger;
 use crate::ledger::event::Event;
+use crate::ledger::rules::Rules;
 use crate::order::Reorder;
 use crate::output::Output;
 use crate::source::Chunk;
@@ -26,9 +27,10 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// With a filter, the lines that pass it are shown.
-    pub fn new(stream: Option<Filter>) -> Self {
+    /// Of a kernel that follows these rules. With a filter, the lines that pass it are shown.
+    pub fn new(rules: Rules, stream: Option<Filter>) -> Self {
         Self {
+            ledger: Ledger::of(rules),
             stream: stream.map(Stream::new),
             ..Self::default()
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use crate::ledger::event::Event;
+use crate::ledger::event::{Event, HugeAdvice};
 use crate::ledger::space::PAGE;
 use crate::ledger::totals::FaultClass;
 use crate::ledger::{Ledger, Stretch};
@@ -69,8 +69,13 @@ impl Returned {
             return;
         }
         let folio = match faults.mapping {
-            Some(mapping) if mapping.huge_advised => self.folio_bytes.1,
-            _ => self.folio_bytes.0,
+            Some(mapping) => match mapping.flags.huge {
+                HugeAdvice::Default => self.folio_bytes.0,
+                HugeAdvice::Huge => self.folio_bytes.1,
+                HugeAdvice::Unknown => self.folio_bytes.0.max(self.folio_bytes.1),
+                HugeAdvice::Base => PAGE,
+            },
+            None => self.folio_bytes.0,
         };
         let span = faults.addr..faults.addr.saturating_add(faults.pages * PAGE);
         let from = self.ranges.partition_point(|range| range.end <= span.start);
@@ -115,8 +120,7 @@ impl Returns {
             }
             Event::Folios(folios) => {
                 if let Some(returned) = self.by_pid.get_mut(&folios.pid) {
-                    returned.folio_bytes =
-                        (folios.any_bytes.max(PAGE), folios.advised_bytes.max(PAGE));
+                    returned.folio_bytes = (folios.any.largest(), folios.advised.largest());
                 }
                 ledger.apply(event);
             }

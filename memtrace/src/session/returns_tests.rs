@@ -3,7 +3,8 @@
 use super::*;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{
-    Access, Begin, Call, Exec, Fault, FaultBatch, Folios, Mapping, MappingKind, Mappings, Op,
+    Access, Begin, Call, Exec, Fault, FaultBatch, FolioSizes, Folios, Mapping, MappingKind,
+    Mappings, Op, VmFlags,
 };
 use std::sync::Arc;
 
@@ -40,17 +41,19 @@ impl Scene {
         scene.apply(Event::Folios(Folios {
             at_ns: 1,
             pid: PID,
-            any_bytes: folio_bytes,
-            advised_bytes: folio_bytes,
+            any: FolioSizes::one(folio_bytes),
+            advised: FolioSizes::one(folio_bytes),
+            ..Folios::base_pages(0, 1)
         }));
         let mapping = Mapping {
             kind: MappingKind::Anon,
             shared: false,
-            huge_advised: false,
+            flags: VmFlags::default(),
             name: None,
         };
         scene.apply(Event::Mappings(Mappings {
             at_ns: 2,
+            until_ns: 2,
             pid: PID,
             fresh: false,
             heap_end: None,

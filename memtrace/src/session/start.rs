@@ -68,12 +68,10 @@ fn attach_to_running(
         tracker.recognise.ask((process.pid, 0));
     }
     let pids = processes.iter().map(|process| process.pid).collect();
-    // From here on, so that nothing that is recorded while we attach comes before its process.
-    let begin_ns = clock::now_ns();
     let (mut attached, ends) = attach_programs(config, pids)?;
     tracker.attached(clock::now_ns());
     for process in &processes {
-        begin_running(process, begin_ns, tracker, &attached);
+        begin_running(process, tracker, &attached);
         tracker.count_exactly(process.pid, &mut attached);
     }
     let targets = processes.into_iter().map(|process| view::Target {
@@ -92,13 +90,15 @@ fn attach_to_running(
 }
 
 /// Tells the ledger of a process that was there before, and of what it has.
-fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker, attached: &Attached) {
+fn begin_running(process: &Process, tracker: &mut Tracker, attached: &Attached) {
     let pid = process.pid;
+    // What was recorded since the programs were attached is older, and dropped: on which mappings it
+    // fell nobody knows. Stamped before the read: what changes while it goes on is then applied on top of it.
     let at_ns = clock::now_ns();
     attached.end_epoch();
     tracker.remember(pid, process.start_ticks);
     tracker.begin(Begin {
-        at_ns: begin_ns,
+        at_ns,
         pid,
         comm: process.comm.clone(),
         before_exec: false,
@@ -114,9 +114,11 @@ fn begin_running(process: &Process, begin_ns: u64, tracker: &mut Tracker, attach
         }));
         return;
     }
-    // Stamped before the read: what changes while it goes on is then applied on top of it.
     match proc::maps::read(pid) {
-        Ok(maps) => tracker.event(Event::Mappings(maps.into_event(pid, at_ns, false))),
+        Ok(mut maps) => {
+            proc::vmflags::add_to(&mut maps, pid);
+            tracker.event(Event::Mappings(maps.into_event(pid, at_ns, false)));
+        }
         Err(error) if proc::is_gone(&error) => {}
         Err(error) => tracker.unreadable(pid, &error),
     }

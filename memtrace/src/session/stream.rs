@@ -49,6 +49,9 @@ impl Stream {
                 ledger.faults(batch, Some(&mut tell));
                 self.show_ended(output)
             }
+            // Of before the trace.
+            Event::Enter(call) if ledger.is_older(call.pid, call.enter_ns) => Ok(()),
+            Event::Leave(call) if ledger.is_older(call.pid, call.exit_ns) => Ok(()),
             Event::Enter(call) => {
                 let on = falls_on(ledger, call);
                 self.entered

@@ -18,9 +18,11 @@ use super::{nothing_lost, report};
 use crate::attach::{Attached, Counts};
 use crate::clock;
 use crate::config::Config;
+use crate::kernel::Kernel;
 use crate::kernel::caps::Caps;
 use crate::ledger::Mm;
 use crate::ledger::event::{Begin, Event, Lost};
+use crate::ledger::rules::Rules;
 use crate::output::Output;
 use crate::proc;
 use crate::say::say;
@@ -75,8 +77,12 @@ impl Tracker {
         output: Box<dyn Output>,
         listener: Listener,
     ) -> anyhow::Result<Self> {
+        let version = Kernel::running().context("uname")?.version;
         Ok(Self {
-            pipeline: Pipeline::new(config.stream.then_some(config.filter)),
+            pipeline: Pipeline::new(
+                Rules::of(version.major, version.minor),
+                config.stream.then_some(config.filter),
+            ),
             enrich: Enrich::new(config.follow_forks),
             output,
             verbose: config.verbose > 0,
@@ -207,6 +213,9 @@ impl Tracker {
             self.apply(&event)?;
             self.after(&event, kernel);
         }
+        for pid in self.pipeline.ledger.take_unsure() {
+            self.read_mappings(pid, kernel);
+        }
         self.look_after_lazy(kernel);
         if complete_ns > self.lost.at_ns {
             self.show_status_due()?;
@@ -239,7 +248,9 @@ impl Tracker {
         self.ask_go();
         self.note_the_dead();
         if std::mem::take(&mut self.mappings_lost) {
-            self.read_mappings(kernel);
+            for pid in self.owners() {
+                self.read_mappings(pid, kernel);
+            }
         }
         // Faults that were taken from a batch which was then lost are taken off again.
         let more = lost.faults > self.lost.faults
@@ -255,16 +266,16 @@ impl Tracker {
         Ok(())
     }
 
-    /// Reads what every process has mapped anew, since calls that changed it were lost.
-    fn read_mappings(&mut self, kernel: &Attached) {
-        for pid in self.owners() {
-            // Stamped before the read: what changes while it goes on is then applied on top of it.
-            let at_ns = clock::now_ns();
-            kernel.end_epoch();
-            if let Ok(maps) = proc::maps::read(pid) {
-                let mappings = maps.into_event(pid, at_ns, false);
-                self.pipeline.order.push(Event::Mappings(mappings));
-            }
+    /// Reads what a process has mapped once more, since calls that changed it were lost or failed
+    /// half-way.
+    fn read_mappings(&mut self, pid: u32, kernel: &Attached) {
+        // Stamped before the read: what changes while it goes on is then applied on top of it.
+        let at_ns = clock::now_ns();
+        kernel.end_epoch();
+        if let Ok(mut maps) = proc::maps::read(pid) {
+            proc::vmflags::add_to(&mut maps, pid);
+            let mappings = maps.into_event(pid, at_ns, false);
+            self.pipeline.order.push(Event::Mappings(mappings));
         }
     }
 

@@ -8,7 +8,7 @@ mod growth;
 mod remedy;
 
 use crate::ledger::advice::Advice;
-use crate::ledger::totals::{Basis, FaultClass, RssHistory, Totals};
+use crate::ledger::totals::{FaultClass, RssHistory, Totals};
 use crate::runtime::Runtime;
 use crate::units::{Bytes, BytesPerSecond, Count, Nanos, Percent, counted};
 pub use effect::effects;
@@ -261,28 +261,44 @@ fn churn(facts: &Facts<'_>) -> Option<Draft> {
         .advice
         .iter()
         .filter(|(advice, _)| advice.give_back().is_some());
-    let (advice, totals) = given.max_by_key(|(_, totals)| totals.refaulted_bytes)?;
+    // Where one fault may bring many pages, what came back lies between two bounds.
+    let (advice, totals) = given.max_by_key(|(_, totals)| totals.refaulted_most_bytes())?;
     let seconds = facts.duration_ns as f64 / SECOND as f64;
-    let rate = totals.refaulted_bytes as f64 / seconds;
+    let (least, most) = (totals.refaulted_bytes, totals.refaulted_most_bytes());
+    let rate = most as f64 / seconds;
     let (ratio, of) = totals.refault_ratio()?;
+    let of_bytes = totals
+        .released
+        .map_or(totals.requested_bytes, |released| released.bytes);
+    let own_most = most.saturating_sub(totals.inherited_refaulted_bytes);
     if totals.calls - totals.failed < CHURN_CALLS
         || rate < CHURN_BYTES_PER_SECOND
-        || ratio < CHURN_PART
+        || (own_most as f64) < CHURN_PART * of_bytes as f64
     {
         return None;
     }
     let mut draft = Draft::new(Kind::Churn);
-    draft.show(format!(
-        "{} of what {advice} gave back ({} of {} {of}) was faulted in again: {}",
-        Percent(ratio.min(1.0)),
-        Bytes(totals.refaulted_bytes),
-        Bytes(
-            totals
-                .released
-                .map_or(totals.requested_bytes, |released| released.bytes)
-        ),
-        BytesPerSecond(rate),
-    ));
+    if ratio >= CHURN_PART && least as f64 / seconds >= CHURN_BYTES_PER_SECOND {
+        draft.show(format!(
+            "{} of what {advice} gave back ({} of {} {of}) was faulted in again: {}",
+            Percent(ratio.min(1.0)),
+            Bytes(least),
+            Bytes(of_bytes),
+            BytesPerSecond(least as f64 / seconds),
+        ));
+    } else {
+        draft.show(format!(
+            "of {} {of} by {advice}, {} to {} was faulted in again: at most {}",
+            Bytes(of_bytes),
+            Bytes(least),
+            Bytes(most),
+            BytesPerSecond(rate),
+        ));
+        draft.doubt(
+            "one fault may have brought one page or a huge one: run with --exact-bytes to measure it"
+                .to_owned(),
+        );
+    }
     if let Some(wait) = totals.ages.quantile_ns(0.5) {
         draft.show(format!("half of it within {}", Nanos(wait)));
     }
@@ -333,9 +349,9 @@ fn grown(facts: &Facts<'_>, course: &Course) -> Draft {
     // The most that the faults can have populated, and what is known to have come without any.
     // What a lost fault brought may have been anything, and counts as unfaulted where that is measured.
     let by_lost = facts.lost_faults.saturating_mul(HUGE);
-    let by_faults = match faults.basis() {
-        Basis::LowerBound => faults.total.saturating_mul(HUGE),
-        _ => faults.bytes(),
+    let by_faults = match faults.all().most_bytes() {
+        Some(most) => most,
+        None => faults.total.saturating_mul(HUGE),
     };
     let by_faults = by_faults.saturating_add(by_lost);
     let unfaulted = facts.totals.unfaulted_bytes.unwrap_or(0);

@@ -65,6 +65,7 @@ impl Run {
         totals.calls = calls;
         totals.requested_bytes = given_mib * MIB;
         totals.released = Some(Released {
+            least_bytes: given_mib * MIB,
             bytes: given_mib * MIB,
             basis: Basis::Derived,
         });
@@ -320,7 +321,10 @@ fn faults_that_may_have_brought_huge_pages_explain_growth() {
     let rising: Vec<u64> = (0..60).map(|i| 50 + 10 * i).collect();
     let mut run = Run::of(60).course(&rising).first_touches(10);
     // 2,560 faults of 2 MiB each would do.
-    run.totals.faults.class_mut(FaultClass::FirstTouch).basis = Basis::LowerBound;
+    run.totals
+        .faults
+        .class_mut(FaultClass::FirstTouch)
+        .extra_bytes = 2560 * 511 * 4096;
     assert_eq!(run.verdict().kind, Kind::Growth);
     // Unless it was measured.
     run.totals.unfaulted_bytes = Some(500 * MIB);

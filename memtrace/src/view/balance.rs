@@ -1,4 +1,4 @@
-//! The sum of MADV_FREE: marked = still lazy + taken by the kernel + reused silently + dropped.
+//! What became of what MADV_FREE marked: still lazy, taken by the kernel, reused silently, or dropped.
 
 use crate::ledger::lazy::Lazy;
 use crate::ledger::totals::{Basis, RssHistory};
@@ -6,7 +6,8 @@ use crate::ledger::totals::{Basis, RssHistory};
 /// What became of the memory that MADV_FREE marked, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {
-    /// Lazily free before the trace or marked in it; an upper bound.
+    /// Lazily free before the trace or marked in it, each time anew that it was; an upper bound. What is
+    /// marked once more may have been written in between, and else nothing is new.
     pub marked_bytes: u64,
     /// The part that was lazily free before the trace; None where that was not read in time.
     pub before_bytes: Option<u64>,
@@ -24,9 +25,11 @@ pub struct Balance {
     pub reclaimed_at_least_bytes: u64,
     /// More the whole machine has not lost; None where the kernel does not count it.
     pub reclaimed_at_most_bytes: Option<u64>,
-    /// Written again without a fault, or never there when it was marked; None unless all other parts
-    /// are known and the last look came after the last MADV_FREE. An upper bound.
+    /// Written again without a fault, dropped, or never there when it was marked: an upper bound of what
+    /// was reused. None unless the kernel's part is known and the last look came after the last MADV_FREE.
     pub reused_silently_bytes: Option<u64>,
+    /// What of that nothing else explains but memory that was never there; None like the other.
+    pub reused_at_least_bytes: Option<u64>,
     /// Dropped or unmapped while marked, or gone with the process; an upper bound.
     pub dropped_bytes: u64,
 }
@@ -51,10 +54,12 @@ impl Balance {
         if marked == 0 && taken == 0 && sampled.unwrap_or(0) == 0 {
             return None;
         }
-        // What smaps shows was marked by someone, seen or not.
-        let marked = marked.max(sampled.unwrap_or(0));
         let taken = lazy.taken;
-        let reclaimed = taken.map(|taken| taken.dropped_bytes.min(marked));
+        let reclaimed = taken.map(|taken| taken.dropped_bytes);
+        // What smaps shows, and what the kernel took, was marked by someone, seen or not.
+        let seen_now = sampled.unwrap_or(0).saturating_add(reclaimed.unwrap_or(0));
+        let once = marked.max(seen_now);
+        let marked = lazy.marks_bytes().max(seen_now);
         let basis = match taken {
             Some(taken) if taken.uncounted_bytes > 0 => Basis::LowerBound,
             Some(taken) if outside.machine_bytes != Some(taken.dropped_bytes) => Basis::Measured,
@@ -76,39 +81,47 @@ impl Balance {
         };
         // Where the machine lost nothing, neither did this process.
         let reclaimed = reclaimed.or((at_most == Some(0)).then_some(0));
-        let rest = marked
-            .saturating_sub(sampled.unwrap_or(0))
-            .saturating_sub(reclaimed.unwrap_or(0));
-        // What went with the process was lazily free as far as the last look showed it.
-        let dropped = lazy
-            .dropped_bytes
-            .saturating_sub(lazy.ended_bytes)
-            .min(rest.saturating_sub(lazy.reused_bytes));
         // What was marked after the last look nobody looked at.
         let seen = rss.last_rollup.filter(|rollup| {
             lazy.last_marked_ns
                 .is_none_or(|marked| marked < rollup.at_ns)
         });
-        let reused = seen.filter(|_| reclaimed.is_some()).map(|_| rest - dropped);
-        let gone_lazy = if outside.ended {
-            sampled.unwrap_or(0)
-        } else {
-            0
+        let error = rss
+            .last_rollup
+            .map_or(0, |rollup| rollup.lazyfree_error_bytes);
+        let rest = |marked: u64| {
+            marked
+                .saturating_sub(sampled.unwrap_or(0))
+                .saturating_sub(reclaimed.unwrap_or(0))
+        };
+        let before_end = lazy.dropped_bytes.saturating_sub(lazy.ended_bytes);
+        let known = seen.filter(|_| reclaimed.is_some());
+        // What went with the process was lazily free as far as the last look showed it.
+        let gone_lazy = match (outside.ended, seen) {
+            (false, _) => 0,
+            (true, Some(_)) => sampled.unwrap_or(0),
+            (true, None) => lazy.ended_bytes,
+        };
+        let went = match gone_lazy {
+            0 => 0,
+            bytes => bytes.saturating_add(error).min(lazy.ended_bytes.max(bytes)),
         };
         Some(Self {
             marked_bytes: marked,
             before_bytes: lazy.before_bytes,
-            still_lazy_bytes: sampled.map(|bytes| bytes - gone_lazy),
-            still_lazy_error_bytes: rss
-                .last_rollup
-                .map_or(0, |rollup| rollup.lazyfree_error_bytes)
-                .min(marked),
+            still_lazy_bytes: if outside.ended {
+                sampled.map(|_| 0)
+            } else {
+                sampled
+            },
+            still_lazy_error_bytes: error.min(marked),
             reclaimed_bytes: reclaimed,
             reclaimed_basis: basis,
             reclaimed_at_least_bytes: at_least,
             reclaimed_at_most_bytes: at_most.map(|most| most.max(at_least)),
-            reused_silently_bytes: reused,
-            dropped_bytes: dropped + gone_lazy,
+            reused_silently_bytes: known.map(|_| rest(marked)),
+            reused_at_least_bytes: known.map(|_| rest(once).saturating_sub(before_end)),
+            dropped_bytes: before_end.min(marked).saturating_add(went),
         })
     }
 }
@@ -164,7 +177,8 @@ mod tests {
         assert_eq!(balance.reclaimed_bytes, Some(30 * M));
         assert_eq!(balance.reclaimed_basis, Basis::Measured);
         assert_eq!(balance.dropped_bytes, 5 * M);
-        assert_eq!(balance.reused_silently_bytes, Some(25 * M));
+        assert_eq!(balance.reused_silently_bytes, Some(30 * M));
+        assert_eq!(balance.reused_at_least_bytes, Some(25 * M));
         assert_eq!(balance.still_lazy_error_bytes, 62 * 4096);
         // The machine lost more, and so it may have been a little less or more.
         assert_eq!(balance.reclaimed_at_least_bytes, 30 * M - 30 * M / 100);
@@ -172,17 +186,49 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_reused_was_not_lazily_free_when_it_was_dropped() {
+    fn what_is_marked_once_more_may_have_been_reused_each_time() {
         let lazy = Lazy {
-            marked_bytes: 90 * M,
-            dropped_bytes: 90 * M,
-            reused_bytes: 20 * M,
-            taken: taken(30 * M, 0),
+            marked_bytes: 64 * M,
+            marked_again_bytes: 9 * 64 * M,
+            taken: taken(0, 0),
+            ..Lazy::default()
+        };
+        let balance = Balance::of(&lazy, &rss(64 * M), &outside()).unwrap();
+        assert_eq!(balance.marked_bytes, 640 * M);
+        assert_eq!(balance.reused_silently_bytes, Some(576 * M));
+        assert_eq!(balance.reused_at_least_bytes, Some(0));
+    }
+
+    #[test]
+    fn what_was_marked_after_the_last_look_may_all_have_gone_with_the_process() {
+        let lazy = Lazy {
+            marked_bytes: 64 * M,
+            dropped_bytes: 64 * M,
+            ended_bytes: 64 * M,
+            last_marked_ns: Some(5),
+            taken: taken(0, 0),
+            ..Lazy::default()
+        };
+        let ended = Outside {
+            ended: true,
+            ..outside()
+        };
+        let balance = Balance::of(&lazy, &rss(14 * M), &ended).unwrap();
+        assert_eq!(balance.still_lazy_bytes, Some(0));
+        assert_eq!(balance.dropped_bytes, 64 * M);
+        assert_eq!(balance.reused_silently_bytes, None);
+    }
+
+    #[test]
+    fn what_the_kernel_took_is_not_cut_to_what_was_seen_marked() {
+        let lazy = Lazy {
+            marked_bytes: 48 * M,
+            taken: taken(256 * M, 0),
             ..Lazy::default()
         };
         let balance = Balance::of(&lazy, &rss(0), &outside()).unwrap();
-        assert_eq!(balance.reused_silently_bytes, Some(20 * M));
-        assert_eq!(balance.dropped_bytes, 40 * M);
+        assert_eq!(balance.reclaimed_bytes, Some(256 * M));
+        assert_eq!(balance.marked_bytes, 256 * M);
     }
 
     #[test]
@@ -274,7 +320,8 @@ mod tests {
         };
         let balance = Balance::of(&lazy, &rss(60 * M), &ended).unwrap();
         assert_eq!(balance.still_lazy_bytes, Some(0));
-        assert_eq!(balance.dropped_bytes, 60 * M);
+        // And what CPUs held back.
+        assert_eq!(balance.dropped_bytes, 60 * M + 62 * 4096);
         assert_eq!(balance.reused_silently_bytes, Some(30 * M));
     }
 
@@ -288,13 +335,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_parts_always_make_the_sum(
-            before in 0..M, marked in 0..M, dropped in 0..M, ended_bytes in 0..M,
+        fn each_part_is_no_more_than_what_was_marked(
+            before in 0..M, marked in 0..M, again in 0..M, dropped in 0..M, ended_bytes in 0..M,
             sampled in 0..2 * M, took in 0..2 * M, ended: bool,
         ) {
             let lazy = Lazy {
                 before_bytes: Some(before),
                 marked_bytes: marked,
+                marked_again_bytes: again,
                 dropped_bytes: dropped + ended_bytes,
                 ended_bytes,
                 taken: taken(took, 0),
@@ -302,14 +350,12 @@ mod tests {
             };
             let outside = Outside { ended, ..outside() };
             if let Some(balance) = Balance::of(&lazy, &rss(sampled), &outside) {
-                let parts = balance.still_lazy_bytes.unwrap()
-                    + balance.reclaimed_bytes.unwrap()
-                    + balance.reused_silently_bytes.unwrap()
-                    + balance.dropped_bytes;
-                // More was taken than could have been marked only where nobody saw it marked.
-                if sampled + took <= balance.marked_bytes {
-                    prop_assert_eq!(parts, balance.marked_bytes);
-                }
+                let still = balance.still_lazy_bytes.unwrap();
+                let most = balance.reused_silently_bytes.unwrap();
+                let least = balance.reused_at_least_bytes.unwrap();
+                prop_assert_eq!(balance.reclaimed_bytes, Some(took));
+                prop_assert!(still + took <= balance.marked_bytes);
+                prop_assert!(least <= most && most + sampled + took == balance.marked_bytes);
             }
         }
     }

@@ -109,6 +109,7 @@ fn extend(run: &mut FaultRun, faults: &Stretch<'_>, page_bytes: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::ledger::event::VmFlags;
     use std::sync::Arc;
 
     use proptest::prelude::*;
@@ -118,7 +119,7 @@ mod tests {
     use crate::ledger::advice::Advice;
     use crate::ledger::event::{Access, Mapping, MappingKind};
     use crate::ledger::pages::{Release, Source};
-    use crate::ledger::totals::{Basis, FaultClass};
+    use crate::ledger::totals::FaultClass;
 
     const PAGE: u64 = 4096;
 
@@ -132,7 +133,7 @@ mod tests {
         zero_page_write: false,
         ambiguous: false,
         bytes: PAGE,
-        basis: Basis::Exact,
+        derived: false,
         after: None,
     };
 
@@ -224,7 +225,7 @@ mod tests {
         let mapping = |name: &str| Mapping {
             kind: MappingKind::File,
             shared: false,
-            huge_advised: false,
+            flags: VmFlags::default(),
             name: Some(Arc::from(name)),
         };
         let (one, same, other) = (mapping("a"), mapping("a"), mapping("b"));

@@ -35,6 +35,7 @@ mod tests {
 
     fn derived(bytes: u64) -> Released {
         Released {
+            least_bytes: bytes,
             bytes,
             basis: Basis::Derived,
         }
@@ -87,7 +88,7 @@ mod tests {
             summary(2, 0, 1200, 900),
         ];
         let faults = &mut images[1].totals.faults;
-        faults.class_mut(FaultClass::RefaultFree).basis = Basis::LowerBound;
+        faults.class_mut(FaultClass::RefaultFree).extra_bytes = 511 * 4096;
         let lost = Lost {
             calls: 9,
             ..Lost::default()
@@ -106,7 +107,7 @@ mod tests {
         assert_eq!(total.totals.faults.total, 15);
         let class = total.totals.faults.class(FaultClass::RefaultFree);
         assert_eq!((class.faults, class.bytes), (3, 150));
-        assert_eq!(class.basis, Basis::LowerBound);
+        assert_eq!(class.basis(), Basis::LowerBound);
         assert_eq!(total.totals.unseen_calls, 3);
     }
 

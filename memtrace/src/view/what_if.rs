@@ -81,7 +81,7 @@ impl WhatIf {
             fault: figures.fault,
             larger_folios: [FaultClass::FirstTouch, FaultClass::RefaultDontneed]
                 .into_iter()
-                .any(|class| faults.class(class).basis == Basis::LowerBound),
+                .any(|class| faults.class(class).basis() == Basis::LowerBound),
         };
         let any = what_if.to_dontneed.is_some() || what_if.to_free.is_some();
         any.then_some(what_if)
@@ -138,7 +138,7 @@ fn to_dontneed(figures: &Figures<'_>) -> Option<ToDontneed> {
 fn reused(figures: &Figures<'_>, balance: &Balance) -> Range {
     let lazy = figures.lazy;
     let free = figures.totals.advice.get(&Advice::FREE);
-    let larger = figures.totals.faults.class(FaultClass::FirstTouch).basis == Basis::LowerBound;
+    let larger = figures.totals.faults.class(FaultClass::FirstTouch).basis() == Basis::LowerBound;
     // What was never there when it was marked passes for reused; so does, until the next look, what CPUs
     // hold back, and a part of what the kernel took where several CPUs counted.
     let doubtful = lazy
@@ -149,19 +149,18 @@ fn reused(figures: &Figures<'_>, balance: &Balance) -> Range {
             _ => balance.reclaimed_bytes.unwrap_or(0) / 100,
         });
     let counted = balance.reclaimed_basis != Basis::LowerBound;
-    let at_end = balance.reused_silently_bytes.filter(|_| counted);
+    let at_end = balance.reused_at_least_bytes.filter(|_| counted);
     let least = at_end
         .map_or(0, |bytes| bytes.saturating_sub(doubtful))
         .max(lazy.reused_bytes.saturating_sub(lazy.perhaps_bytes));
-    // All that was marked may have been written again once, but for what the last look still showed and what
-    // the kernel took; and what was marked again, once more. What was dropped may have been in use.
+    // All that was marked may have been written again, each time that it was, but for what the last look
+    // still showed and what the kernel took. What was dropped may have been in use.
     let lost = figures.totals.calls_lost || free.is_some_and(|free| free.released.is_none());
     let looked = balance.reused_silently_bytes.is_some();
     let most = balance
         .marked_bytes
         .saturating_sub(balance.still_lazy_bytes.filter(|_| looked).unwrap_or(0))
-        .saturating_sub(balance.reclaimed_at_least_bytes)
-        .saturating_add(lazy.marked_again_bytes);
+        .saturating_sub(balance.reclaimed_at_least_bytes);
     let least = least / if larger { HUGE } else { PAGE };
     Range {
         least: least.min(most / PAGE),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use memtrace::golang::gctrace::digest::Digest;
 use memtrace::ledger::advice::Advice;
-use memtrace::ledger::event::{Access, Call, Cgroup, Lost, Mapping, MappingKind, Op, Rollup};
+use memtrace::ledger::event::{
+    Access, Call, Cgroup, Lost, Mapping, MappingKind, Op, Rollup, VmFlags,
+};
 use memtrace::ledger::totals::{
     Basis, FaultClass, MapTotals, ReleaseTotals, Released, RssHistory, Totals,
 };
@@ -68,7 +70,7 @@ fn mapping(kind: MappingKind, name: Option<&str>) -> Option<Mapping> {
     Some(Mapping {
         kind,
         shared: false,
-        huge_advised: false,
+        flags: VmFlags::default(),
         name: name.map(Arc::from),
     })
 }

@@ -24,7 +24,16 @@ fn class(totals: &mut Totals, class: FaultClass, faults: u64, basis: Basis) {
     let one = totals.faults.class_mut(class);
     one.faults = faults;
     one.bytes = faults * PAGE;
-    one.basis = basis;
+    match basis {
+        Basis::Derived => one.derived_bytes = one.bytes,
+        Basis::Measured => (one.measured, one.measured_bytes) = (true, one.bytes),
+        // Each may have brought a huge page.
+        Basis::LowerBound => {
+            one.loose_bytes = one.bytes;
+            one.extra_bytes = faults * 511 * PAGE;
+        }
+        _ => {}
+    }
     totals.faults.total += faults;
 }
 
@@ -108,6 +117,7 @@ pub fn complete() -> Summary {
             reclaimed_at_least_bytes: 100 * M,
             reclaimed_at_most_bytes: Some(100 * M),
             reused_silently_bytes: Some(80 * M),
+            reused_at_least_bytes: Some(48 * M),
             dropped_bytes: 32 * M,
         }),
         reclaim_unknown: None,
@@ -212,9 +222,11 @@ pub fn lossy() -> Summary {
     let mut totals = Totals::default();
     let mut locked = release(2, 0, 2 * M);
     locked.refaults = 100;
+    locked.refaulted_extra_bytes = 511 * 400 * 1024;
     locked.refaulted_bytes = 100 * PAGE;
     locked.inherited_refaulted_bytes = 50 * PAGE;
     locked.released = Some(Released {
+        least_bytes: M,
         bytes: M,
         basis: Basis::Measured,
     });
@@ -263,6 +275,7 @@ pub fn lossy() -> Summary {
             reclaimed_at_least_bytes: 4 * M,
             reclaimed_at_most_bytes: Some(200 * M),
             reused_silently_bytes: None,
+            reused_at_least_bytes: None,
             dropped_bytes: 8 * M,
         }),
         reclaim_unknown: Some(

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::advice::Advice;
 use super::super::applied::Applied;
-use super::super::event::Call;
+use super::super::event::{Call, HugeAdvice};
 use super::super::lazy;
 use super::super::pages::{Page, Release, Source};
 use super::super::space::Vma;
@@ -25,6 +25,7 @@ impl Mm {
         let bytes = call.released_bytes.filter(|_| self.measured.is_some())?;
         Some(Released {
             bytes,
+            least_bytes: bytes,
             basis: Basis::Measured,
         })
     }
@@ -132,29 +133,31 @@ impl Mm {
 
     /// Advice that gives nothing back but changes what later faults mean.
     pub(super) fn advise(&mut self, advice: Advice, applied: &Applied) {
-        let populates = matches!(
-            advice,
-            Advice::POPULATE_READ | Advice::POPULATE_WRITE | Advice::COLLAPSE
-        );
-        if let Some(unknown) = &applied.unknown
-            && populates
-        {
-            self.space.perhaps_filled(unknown.clone());
+        if advice.populates() {
+            for range in applied.ranges.iter().chain(&applied.unknown) {
+                self.space
+                    .write_to_all(range.clone(), advice == Advice::POPULATE_READ);
+            }
+            if let Some(unknown) = &applied.unknown {
+                self.space.perhaps_filled(unknown.clone());
+            }
         }
         for range in applied.ranges.iter().cloned() {
             match advice {
-                Advice::HUGEPAGE => self
+                Advice::HUGEPAGE => self.space.advise_huge(range, HugeAdvice::Huge),
+                Advice::NOHUGEPAGE => self.space.advise_huge(range, HugeAdvice::Base),
+                Advice::DONTFORK => self
                     .space
-                    .change_vmas(range, |vma| vma.mapping.huge_advised = true),
-                Advice::NOHUGEPAGE => self
+                    .change_vmas(range, |vma| vma.mapping.flags.dont_fork = true),
+                Advice::DOFORK => self
                     .space
-                    .change_vmas(range, |vma| vma.mapping.huge_advised = false),
-                Advice::DONTFORK => self.space.change_vmas(range, |vma| vma.dont_fork = true),
-                Advice::DOFORK => self.space.change_vmas(range, |vma| vma.dont_fork = false),
-                Advice::WIPEONFORK => self.space.change_vmas(range, |vma| vma.wipe_on_fork = true),
+                    .change_vmas(range, |vma| vma.mapping.flags.dont_fork = false),
+                Advice::WIPEONFORK => self
+                    .space
+                    .change_vmas(range, |vma| vma.mapping.flags.wipe_on_fork = true),
                 Advice::KEEPONFORK => self
                     .space
-                    .change_vmas(range, |vma| vma.wipe_on_fork = false),
+                    .change_vmas(range, |vma| vma.mapping.flags.wipe_on_fork = false),
                 // They populate without a fault (mm/gup.c:faultin_page_range), with the zero page
                 // where nothing is read.
                 Advice::POPULATE_READ => self.space.read_in(range),

@@ -10,6 +10,7 @@ impl Mm {
     /// give-back that is seen makes nothing known: there may have been nothing to give back.
     /// Pages that had no state get `untouched`.
     pub(in crate::ledger) fn doubt(&mut self, gap: &Gap, untouched: Page) {
+        self.open = None;
         if gap.faults {
             self.totals.faults.lose();
             self.space.doubt_pages(untouched);

@@ -32,7 +32,7 @@ impl Mm {
             return;
         }
         let class = self.totals.faults.class_mut(last.class);
-        add(&mut class.bytes, event.bytes);
+        class.measure(event.bytes);
         self.refaulted(last.release, event.bytes);
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::applied::page_range;
-use super::super::event::{Call, Mapping, MappingKind, maps_shared};
+use super::super::event::{Call, Mapping, MappingKind, VmFlags, maps_shared};
 use super::super::pages::{Page, Release, Source};
 use super::super::space::{PAGE, Vma};
 use super::super::states::Found;
@@ -67,10 +67,8 @@ impl Mm {
         };
         add(&mut totals.bytes, range.end - range.start);
         let vma = Vma {
-            hugetlb: huge_bytes(flags),
-            // It survives no fork (mm/mmap.c:do_mmap).
-            wipe_on_fork: flags & MAP_TYPE == MAP_DROPPABLE,
-            ..Vma::new(mapping, true)
+            written: flags & (MAP_POPULATE | MAP_LOCKED) != 0,
+            ..Vma::untouched(mapping)
         };
         self.map_anew(range.clone(), vma);
         self.settle(call.tid, &range);
@@ -93,20 +91,7 @@ impl Mm {
             return;
         };
         let Some(ret) = call.ret.filter(|ret| !is_errno(*ret)) else {
-            // It may have unmapped its target, and what it cuts off, before it failed
-            // (mm/mremap.c:mremap_to).
-            if flags & MREMAP_FIXED != 0 {
-                let target = page_range(new_addr, new_len);
-                let cut_off = (new.end < old.end).then_some(new.end..old.end);
-                let mut lost = Found::default();
-                for range in target.into_iter().chain(cut_off) {
-                    lost += self.lose(range);
-                }
-                if lost.most() > 0 {
-                    let released = self.counted(call);
-                    self.totals.unmap.mremap.count_released(released);
-                }
-            }
+            self.mremap_failed(call, &old, &new, flags, new_addr);
             return;
         };
         let mut gone = Vec::new();
@@ -118,7 +103,16 @@ impl Mm {
         if flags & MREMAP_FIXED != 0
             && let Some(target) = page_range(new_addr, new_len)
         {
-            gone.extend(self.space.mapped(target));
+            let moved = self.space.mapped(old.clone());
+            if self.rules.mremap_moves_several && old_len == new_len && !moved.is_empty() {
+                // Under a hole of what is moved the target stays.
+                for run in moved {
+                    let at = target.start + (run.start - old.start);
+                    gone.extend(self.space.mapped(at..at + (run.end - run.start)));
+                }
+            } else {
+                gone.extend(self.space.mapped(target));
+            }
         }
         let bytes: u64 = gone.iter().map(|range| range.end - range.start).sum();
         let mut found = Found::default();
@@ -157,6 +151,54 @@ impl Mm {
         }
         if !gone.is_empty() {
             self.fly(call, gone, None, lifted);
+        }
+    }
+
+    /// What a failed mremap may have done before it failed (mm/mremap.c).
+    fn mremap_failed(
+        &mut self,
+        call: &Call,
+        old: &Range<u64>,
+        new: &Range<u64>,
+        flags: u32,
+        new_addr: u64,
+    ) {
+        if flags & MREMAP_FIXED == 0 {
+            return;
+        }
+        let refused = |errno: i32| call.ret == Some(-i64::from(errno));
+        let nothing_to_move = self.all_known() && self.space.mapped(old.clone()).is_empty();
+        if refused(libc::EFAULT) && nothing_to_move && self.rules.mremap_looks_first {
+            return;
+        }
+        if refused(libc::EINVAL) && !new_addr.is_multiple_of(PAGE) {
+            return;
+        }
+        let same_length = old.end - old.start == new.end - new.start;
+        let mut ranges: Vec<Range<u64>> = page_range(new_addr, new.end - new.start)
+            .into_iter()
+            .collect();
+        if self.rules.mremap_moves_several {
+            if !same_length && (refused(libc::EFAULT) || refused(libc::EINVAL)) {
+                return;
+            }
+            // The first of several mappings may have been moved.
+            if same_length {
+                ranges.push(old.clone());
+                self.doubt_mappings();
+            }
+        }
+        if new.end < old.end {
+            ranges.push(new.end..old.end);
+        }
+        let mut lost = Found::default();
+        for range in ranges {
+            lost += self.lose(range);
+        }
+        self.mappings_unsure = true;
+        if lost.most() > 0 {
+            let released = self.counted(call);
+            self.totals.unmap.mremap.count_released(released);
         }
     }
 
@@ -251,10 +293,10 @@ impl Mm {
                     let heap = Mapping {
                         kind: MappingKind::Heap,
                         shared: false,
-                        huge_advised: false,
+                        flags: VmFlags::default(),
                         name: None,
                     };
-                    self.map_anew(from..to, Vma::new(heap, true));
+                    self.map_anew(from..to, Vma::untouched(heap));
                 }
             }
             None => totals.calls += 1,
@@ -328,7 +370,12 @@ pub(super) fn new_mapping(flags: u32, fd: i32, name: Option<Arc<str>>) -> Mappin
             MappingKind::Anon
         },
         shared: maps_shared(flags),
-        huge_advised: false,
+        flags: VmFlags {
+            hugetlb: huge_bytes(flags),
+            // It survives no fork (mm/mmap.c:do_mmap).
+            wipe_on_fork: flags & MAP_TYPE == MAP_DROPPABLE,
+            ..VmFlags::default()
+        },
         name,
     }
 }

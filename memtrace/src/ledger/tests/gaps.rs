@@ -53,7 +53,7 @@ fn after_lost_faults_only_what_was_populated_is_known() {
     assert_eq!(class(&mut s, 2), C::RefaultFree);
     assert_eq!(class(&mut s, 5), C::RefaultFree);
     assert_eq!(class(&mut s, 6), C::Unknown);
-    assert_eq!(s.totals().faults.basis(), Basis::LowerBound);
+    assert_eq!(s.totals().faults.all().basis(), Basis::LowerBound);
 }
 
 #[test]
@@ -131,6 +131,7 @@ fn the_break_is_learned_anew() {
         let at_ns = s.tick();
         s.apply(Event::Mappings(Mappings {
             at_ns,
+            until_ns: at_ns,
             pid: PID,
             fresh: false,
             heap_end: Some(heap_end),
@@ -158,6 +159,7 @@ fn what_lies_outside_of_all_mappings_is_forgotten_when_they_are_read_again() {
     let at_ns = s.tick();
     s.apply(Event::Mappings(Mappings {
         at_ns,
+        until_ns: at_ns,
         pid: PID,
         fresh: false,
         heap_end: None,

@@ -203,11 +203,11 @@ proptest! {
         let _ = (mm.rss.effective_bytes(), mm.may_have_lazy(), mm.lazy_may_change());
         let _ = (mm.lazy_since_ns(), mm.nothing_is_lazy());
         let faults = &s.totals().faults;
-        prop_assert!(faults.bytes() >= faults.class(C::FirstTouch).bytes);
+        prop_assert!(faults.all().bytes >= faults.class(C::FirstTouch).bytes);
         let _ = (faults.refaults(), s.advice(A::FREE).refault_ratio());
         let mut total = Totals::default();
         total.add(s.totals());
         total.add(s.totals());
-        prop_assert!(total.faults.bytes() >= faults.bytes());
+        prop_assert!(total.faults.all().bytes >= faults.all().bytes);
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{
-    Access, Begin, Call, Event, Fault, FaultBatch, Folios, Fork, Mapping, MappingKind, Mappings,
-    Measuring, Op, Populated, Rollup, Sample, Taken,
+    Access, Begin, Call, Event, Fault, FaultBatch, FolioSizes, Folios, Fork, Mapping, MappingKind,
+    Mappings, Measuring, Op, Populated, Rollup, Sample, Taken, VmFlags,
 };
 use crate::ledger::lazy::Lazy;
 use crate::ledger::totals::{Basis, FaultClass, ReleaseTotals, Released, Totals};
@@ -33,7 +33,7 @@ pub fn anon() -> Mapping {
     Mapping {
         kind: MappingKind::Anon,
         shared: false,
-        huge_advised: false,
+        flags: VmFlags::default(),
         name: None,
     }
 }
@@ -61,6 +61,7 @@ impl Scene {
         let mut scene = Self::new();
         scene.apply(Event::Mappings(Mappings {
             at_ns: 0,
+            until_ns: 0,
             pid: PID,
             fresh: true,
             heap_end: None,
@@ -76,10 +77,9 @@ impl Scene {
 
     pub fn folios(&mut self, pid: u32, any_bytes: u64) {
         self.apply(Event::Folios(Folios {
-            at_ns: self.now,
-            pid,
-            any_bytes,
-            advised_bytes: 2 << 20,
+            any: FolioSizes::one(any_bytes),
+            advised: FolioSizes::one(2 << 20),
+            ..Folios::base_pages(self.now, pid)
         }));
     }
 
@@ -109,6 +109,7 @@ impl Scene {
         let at_ns = self.tick();
         self.apply(Event::Mappings(Mappings {
             at_ns,
+            until_ns: at_ns,
             pid: PID,
             fresh: false,
             heap_end: None,
@@ -328,12 +329,14 @@ impl Scene {
     }
 }
 
-/// So many pages released, known that way.
-pub fn released(pages: u64, basis: Basis) -> Option<Released> {
-    Some(Released {
-        bytes: pages * PAGE,
-        basis,
-    })
+/// So many pages released at the most, known that way.
+pub fn released(pages: u64, basis: Basis) -> Option<(u64, Basis)> {
+    Some((pages, basis))
+}
+
+/// The same of what the ledger says.
+pub fn in_pages(released: Released) -> (u64, Basis) {
+    (released.bytes / PAGE, released.basis)
 }
 
 /// mremap; pages from `from` to `to`.

@@ -6,7 +6,8 @@ use serde::{Serialize, Serializer};
 use super::lines::class_key;
 use crate::ledger::event::Cgroup;
 use crate::ledger::totals::{
-    Ages, Basis, FaultClass, FaultTotals, MapCalls, MapTotals, ReleaseTotals, Totals, UnmapTotals,
+    Ages, Basis, ClassTotals, FaultClass, FaultTotals, MapCalls, MapTotals, ReleaseTotals, Totals,
+    UnmapTotals,
 };
 use crate::view::Summary;
 use crate::view::balance::Balance;
@@ -67,11 +68,19 @@ impl Serialize for ReleaseRow<'_> {
         let released = totals.released;
         row.serialize_entry("released_bytes", &released.map(|released| released.bytes))?;
         row.serialize_entry(
+            "released_at_least_bytes",
+            &released.map(|released| released.least_bytes),
+        )?;
+        row.serialize_entry(
             "released_basis",
             &released.map(|released| released.basis.name()),
         )?;
         row.serialize_entry("refaults", &refault(totals.refaults))?;
         row.serialize_entry("refaulted_bytes", &refault(totals.refaulted_bytes))?;
+        row.serialize_entry(
+            "refaulted_at_most_bytes",
+            &refault(totals.refaulted_most_bytes()),
+        )?;
         row.serialize_entry(
             "inherited_refaulted_bytes",
             &refault(totals.inherited_refaulted_bytes),
@@ -186,7 +195,7 @@ impl ClassesRow {
     fn bytes(faults: &FaultTotals) -> Self {
         let one = |class| faults.class(class).bytes;
         Self {
-            total: faults.bytes(),
+            total: faults.all().bytes,
             ..Self::classes(faults, one)
         }
     }
@@ -221,6 +230,8 @@ struct FaultKeys<'a> {
     bytes: ClassesRow,
     bytes_basis: &'static str,
     class_basis: ClassBasis<'a>,
+    bytes_at_most: MostBytes<'a>,
+    bytes_by_basis: BytesByBasis,
 }
 
 impl Serialize for FaultsRow<'_> {
@@ -228,8 +239,10 @@ impl Serialize for FaultsRow<'_> {
         let keys = FaultKeys {
             faults: ClassesRow::faults(self.0),
             bytes: ClassesRow::bytes(self.0),
-            bytes_basis: self.0.basis().name(),
+            bytes_basis: self.0.all().basis().name(),
             class_basis: ClassBasis(self.0),
+            bytes_at_most: MostBytes(self.0),
+            bytes_by_basis: BytesByBasis::of(&self.0.all()),
         };
         keys.serialize(serializer)
     }
@@ -244,8 +257,48 @@ impl Serialize for ClassBasis<'_> {
             .into_iter()
             .map(|class| (class, self.0.class(class)))
             .filter(|(_, totals)| totals.faults > 0)
-            .map(|(class, totals)| (class_key(class), totals.basis.name()));
+            .map(|(class, totals)| (class_key(class), totals.basis().name()));
         serializer.collect_map(bases)
+    }
+}
+
+/// The most that the faults of all classes, and of every class that has faults, can have brought.
+struct MostBytes<'a>(&'a FaultTotals);
+
+impl Serialize for MostBytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let classes = FaultClass::ALL
+            .into_iter()
+            .map(|class| (class, self.0.class(class)))
+            .filter(|(_, totals)| totals.faults > 0)
+            .map(|(class, totals)| (class_key(class), totals.most_bytes()));
+        let all = [("total", self.0.all().most_bytes())];
+        serializer.collect_map(all.into_iter().chain(classes))
+    }
+}
+
+/// How many of the bytes are known in which way.
+#[derive(Serialize)]
+struct BytesByBasis {
+    exact: u64,
+    measured: u64,
+    derived: u64,
+    lower_bound: u64,
+}
+
+impl BytesByBasis {
+    fn of(totals: &ClassTotals) -> Self {
+        let others = [
+            totals.measured_bytes,
+            totals.derived_bytes,
+            totals.loose_bytes,
+        ];
+        Self {
+            exact: others.into_iter().fold(totals.bytes, u64::saturating_sub),
+            measured: totals.measured_bytes,
+            derived: totals.derived_bytes,
+            lower_bound: totals.loose_bytes,
+        }
     }
 }
 
@@ -334,6 +387,7 @@ pub(super) struct BalanceRow {
     reclaimed_at_least_bytes: u64,
     reclaimed_at_most_bytes: Option<u64>,
     reused_silently_bytes: Option<u64>,
+    reused_at_least_bytes: Option<u64>,
     dropped_bytes: u64,
 }
 
@@ -352,6 +406,7 @@ impl BalanceRow {
             reclaimed_at_least_bytes: balance.reclaimed_at_least_bytes,
             reclaimed_at_most_bytes: balance.reclaimed_at_most_bytes,
             reused_silently_bytes: balance.reused_silently_bytes,
+            reused_at_least_bytes: balance.reused_at_least_bytes,
             dropped_bytes: balance.dropped_bytes,
         }
     }

@@ -71,7 +71,7 @@ fn parts(summary: &Summary) -> Option<String> {
     ))
 }
 
-/// `MADV_FREE marked ≤393M = ...`: the parts make the sum.
+/// `MADV_FREE marked ≤393M: ...`, and what became of it, each part with how it is known.
 fn balance(balance: &Balance) -> [String; 2] {
     let known = |bytes: Option<u64>| match bytes {
         Some(bytes) => Bytes(bytes).to_string(),
@@ -102,11 +102,11 @@ fn balance(balance: &Balance) -> [String; 2] {
     };
     [
         format!(
-            "MADV_FREE marked ≤{} (derived{before}) = still lazy {still_lazy}",
+            "MADV_FREE marked ≤{} (derived{before}): still lazy {still_lazy}",
             Bytes(balance.marked_bytes),
         ),
         format!(
-            "    + taken by the kernel {bound}{} ({exact}) + reused silently {} + dropped while lazy {}",
+            "    taken by the kernel {bound}{} ({exact}), reused silently {}, dropped while lazy {}",
             known(balance.reclaimed_bytes),
             match balance.reused_silently_bytes {
                 Some(0) => "0B (derived)".to_owned(),

@@ -43,7 +43,7 @@ pub(super) fn row(status: &Status, palette: &Palette) -> Row {
 
 /// `refault`, with a mark where its bytes are a lower bound.
 fn refaults(status: &Status) -> &'static str {
-    match status.totals.faults.refaults().basis {
+    match status.totals.faults.refaults().basis() {
         Basis::LowerBound => "refault ≥",
         _ => "refault",
     }

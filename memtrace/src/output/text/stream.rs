@@ -6,7 +6,7 @@ use super::errno;
 use super::gctrace;
 use super::palette::{Palette, paint};
 use super::words;
-use crate::ledger::event::{Mapping, MappingKind, Op, maps_shared};
+use crate::ledger::event::{Mapping, MappingKind, Op, VmFlags, maps_shared};
 use crate::output::escape::pad;
 use crate::output::exit::Exit;
 use crate::units::{Bytes, Nanos, SinceStart, counted};
@@ -236,7 +236,7 @@ fn mapped(op: &Op) -> String {
             MappingKind::File
         },
         shared: maps_shared(*flags),
-        huge_advised: false,
+        flags: VmFlags::default(),
         name: name.clone(),
     })
 }

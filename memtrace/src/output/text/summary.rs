@@ -157,14 +157,18 @@ fn table(kinds: &[Kind<'_>], released: bool, faults: &FaultTotals) -> Vec<String
             None => row.extend([dash(), dash(), dash()]),
             Some(class) => {
                 // A bound stays one in what is derived from it.
-                let bound =
-                    totals.refaulted_bytes > 0 && faults.class(class).basis == Basis::LowerBound;
-                let bound = if bound { "≥" } else { "" };
+                let mark = |bound| if bound { "≥" } else { "" };
+                let lost = totals.refaulted_bytes > 0 && faults.class(class).lost;
+                let loose = totals.refaulted_extra_bytes > 0 || lost;
+                let bound = mark(loose);
+                let ratio_bound = mark(lost || totals.ratio_is_bound());
                 let rate = totals.refault_ratio();
                 let wait = totals.ages.quantile_ns(0.5);
                 row.extend([
                     format!("{bound}{}", Bytes(totals.refaulted_bytes)),
-                    rate.map_or_else(dash, |(ratio, _)| format!("{bound}{}", Percent(ratio))),
+                    rate.map_or_else(dash, |(ratio, _)| {
+                        format!("{ratio_bound}{}", Percent(ratio))
+                    }),
                     wait.map_or_else(dash, |age| Nanos(age).to_string()),
                 ]);
             }
@@ -262,16 +266,26 @@ fn populated(faults: &FaultTotals) -> String {
         let names: Vec<String> = FaultClass::ALL
             .into_iter()
             .filter(|class| faults.class(*class).faults > 0)
-            .filter(|class| faults.class(*class).basis == basis)
+            .filter(|class| faults.class(*class).basis() == basis)
             .map(|class| words::class(class).to_owned())
             .collect();
         (!names.is_empty()).then(|| listed(&names))
     };
+    let all = faults.all();
     let bound = of_basis(Basis::LowerBound);
-    let mark = if bound.is_some() { "≥" } else { "" };
-    let mut text = format!("faults populated {mark}{}", Bytes(faults.bytes()));
+    let least = Bytes(all.bytes).to_string();
+    let mut text = match all.most_bytes() {
+        // What shows alike is alike for a reader.
+        Some(most) if Bytes(most).to_string() == least => format!("faults populated {least}"),
+        Some(most) => format!("faults populated {least} to {}", Bytes(most)),
+        None => format!("faults populated ≥{least}"),
+    };
     if let Some(classes) = bound {
-        text += &format!("; bytes are a lower bound for {classes}: larger folios are possible");
+        text += &if all.lost {
+            format!("; bytes are a lower bound for {classes}: faults were lost")
+        } else {
+            format!("; bytes are a lower bound for {classes}: a fault may bring many pages")
+        };
     }
     if let Some(classes) = of_basis(Basis::Measured) {
         text += &format!("; measured for {classes}");

@@ -76,6 +76,7 @@ pub(super) fn lost(lost: &Lost) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::ledger::event::VmFlags;
     use std::sync::Arc;
 
     use super::*;
@@ -86,7 +87,7 @@ mod tests {
             mapping(&Mapping {
                 kind,
                 shared,
-                huge_advised: false,
+                flags: VmFlags::default(),
                 name: name.map(Arc::from),
             })
         };

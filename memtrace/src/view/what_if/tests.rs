@@ -48,6 +48,7 @@ impl Run {
 
 fn released(bytes: u64) -> Option<Released> {
     Some(Released {
+        least_bytes: bytes,
         bytes,
         basis: Basis::Derived,
     })
@@ -165,7 +166,10 @@ fn without_a_look_or_after_lost_calls_there_is_no_bound() {
 #[test]
 fn where_huge_pages_are_possible_a_fault_may_bring_one() {
     let mut run = freed();
-    run.totals.faults.class_mut(FaultClass::FirstTouch).basis = Basis::LowerBound;
+    run.totals
+        .faults
+        .class_mut(FaultClass::FirstTouch)
+        .extra_bytes = 511 * 4096;
     let what_if = run.what_if().expect("it used MADV_FREE");
     let faults = what_if.to_dontneed.expect("it used MADV_FREE").more_faults;
     assert_eq!((faults.least, faults.most), (14, Some(30 * PAGES)));

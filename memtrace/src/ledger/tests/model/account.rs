@@ -24,6 +24,8 @@ pub struct Sums {
     pub partial: u64,
     pub requested: u64,
     pub released: u64,
+    /// The part that was surely there.
+    pub certain: u64,
     pub refaults: u64,
     pub refaulted: u64,
     pub inherited: u64,
@@ -42,6 +44,7 @@ pub struct Account {
     /// By class: faults, bytes and how the bytes are known.
     classes: BTreeMap<C, (u64, u64, Basis)>,
     zero_page_writes: u64,
+    ambiguous: u64,
     /// Of MADV_FREE.
     pub marked: u64,
     pub marked_again: u64,
@@ -58,6 +61,7 @@ impl Account {
     pub fn released(&mut self, key: Key, doubtful: bool) {
         let sum = self.sum(key);
         sum.released += PAGE;
+        sum.certain += if doubtful { 0 } else { PAGE };
         sum.doubtful |= doubtful;
     }
 
@@ -69,15 +73,24 @@ impl Account {
     }
 
     pub fn fault(&mut self, class: C, bytes: u64, basis: Basis) {
+        // What brought nothing weakens nothing.
+        let weak = bytes > 0 || basis == Basis::LowerBound;
         let of = self.classes.entry(class).or_default();
-        *of = (of.0 + 1, of.1 + bytes, of.2.max(basis));
+        *of = (
+            of.0 + 1,
+            of.1 + bytes,
+            of.2.max(if weak { basis } else { Basis::Exact }),
+        );
     }
 
     pub fn refault(&mut self, given: Given, bytes: u64, now: u64) {
+        self.ambiguous += u64::from(given.unsettled);
         if let Some(advice) = given.by {
             let sum = self.sum(Key::Advice(advice));
             sum.refaults += 1;
-            sum.ages.push(now - given.at_ns);
+            if !given.unsettled {
+                sum.ages.push(now - given.at_ns);
+            }
         }
         self.refaulted(given, bytes);
     }
@@ -106,13 +119,17 @@ impl Account {
         for class in C::ALL {
             let ours = self.classes.get(&class).copied().unwrap_or_default();
             let of = faults.class(class);
-            let theirs = (of.faults, of.bytes, of.basis);
+            let theirs = (of.faults, of.bytes, of.basis());
             if ours != theirs {
                 return Some(format!("{class:?}: {ours:?}, in the ledger {theirs:?}"));
             }
         }
         let all: u64 = self.classes.values().map(|of| of.0).sum();
-        let ours = (all + self.zero_page_writes, self.zero_page_writes, 0);
+        let ours = (
+            all + self.zero_page_writes,
+            self.zero_page_writes,
+            self.ambiguous,
+        );
         let theirs = (faults.total, faults.zero_page_writes, faults.ambiguous);
         if ours != theirs {
             return Some(format!("faults: {ours:?}, in the ledger {theirs:?}"));
@@ -165,6 +182,7 @@ impl Sums {
             _ => true,
         };
         let released = (self.calls > 0 && gives_back && !self.unknown).then_some(Released {
+            least_bytes: self.certain,
             bytes: self.released,
             basis: if self.doubtful {
                 Basis::UpperBound

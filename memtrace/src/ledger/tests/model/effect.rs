@@ -35,9 +35,12 @@ impl Pages {
         let whole = mapped.len() == range.len();
         let kind = |n: &usize| self.cells[*n].map(|cell| cell.vma.kind);
         let not_anon = mapped.iter().find(|n| kind(n) != Some(Kind::Anon));
-        let private = mapped
-            .iter()
-            .find_map(|n| kind(n).filter(|kind| !kind.is_shared()));
+        let first = |wanted: Kind| mapped.iter().copied().find(|n| kind(n) == Some(wanted));
+        let up_to = |stop, ret| Effect {
+            done: self.mapped(range.start..stop),
+            unknown: Vec::new(),
+            ret,
+        };
         let refused = |ret| {
             if range.len() == 1 && ret == EINVAL {
                 return Effect {
@@ -47,17 +50,19 @@ impl Pages {
             }
             Effect::unknown(range.clone(), ret)
         };
-        match (advice, not_anon, private) {
-            (A::FREE, Some(&stop), _) => Effect {
-                done: self.mapped(range.start..stop),
-                unknown: Vec::new(),
-                ret: EINVAL,
-            },
-            // The ledger does not go into why these are refused, and so not into where.
-            (A::GUARD_INSTALL, Some(_), _) => refused(EINVAL),
-            (A::REMOVE, _, Some(Kind::Anon)) => refused(EINVAL),
-            (A::REMOVE, _, Some(_)) => refused(EACCES),
-            (A::WIPEONFORK | A::KEEPONFORK, Some(_), _) => refused(EINVAL),
+        match (advice, not_anon) {
+            (A::FREE | A::WIPEONFORK, Some(&stop)) => up_to(stop, EINVAL),
+            // Kernels differ in what they refuse here.
+            (A::GUARD_INSTALL, Some(_)) => refused(EINVAL),
+            (A::REMOVE, _) if first(Kind::Anon).is_some() || first(Kind::File).is_some() => {
+                match (first(Kind::Anon), first(Kind::File)) {
+                    (Some(anon), file) if file.is_none_or(|file| anon < file) => {
+                        up_to(anon, EINVAL)
+                    }
+                    (_, file) => up_to(file.unwrap_or(range.start), EACCES),
+                }
+            }
+            (A::KEEPONFORK, Some(_)) => refused(EINVAL),
             (A::POPULATE_READ | A::POPULATE_WRITE, ..) => Effect {
                 done: range.take_while(|n| self.is_mapped(*n)).collect(),
                 unknown: Vec::new(),

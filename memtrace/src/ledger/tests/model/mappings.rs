@@ -28,6 +28,7 @@ impl World {
         let mut cell = Cell::new(Vma::new(kind));
         if populate {
             cell.state = State::Perhaps;
+            cell.vma.written = true;
         }
         space.cells[range].fill(Some(cell));
     }

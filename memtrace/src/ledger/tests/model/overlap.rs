@@ -192,7 +192,7 @@ impl Threads {
             op,
             released_bytes: None,
         });
-        if call.op.takes_away() {
+        if call.op.enter_matters() {
             self.scene.enter(&call);
         }
         for n in span.clone() {

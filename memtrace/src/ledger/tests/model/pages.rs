@@ -36,6 +36,8 @@ pub struct Vma {
     pub before: bool,
     pub dont_fork: bool,
     pub wipe_on_fork: bool,
+    /// A private page of it may have come.
+    pub written: bool,
 }
 
 impl Vma {
@@ -45,6 +47,7 @@ impl Vma {
             before: false,
             dont_fork: false,
             wipe_on_fork: false,
+            written: false,
         }
     }
 }
@@ -55,6 +58,8 @@ pub struct Given {
     pub by: Option<A>,
     pub at_ns: u64,
     pub inherited: bool,
+    /// It may have been another call instead.
+    pub unsettled: bool,
 }
 
 impl Given {
@@ -85,6 +90,8 @@ pub enum State {
     /// A read of this class mapped the zero page.
     Zero(C, Option<Given>),
     Given(Given),
+    /// Given back, and back with a neighbour, perhaps.
+    Back(Given),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +110,8 @@ impl Cell {
         Self { vma, state }
     }
 
-    fn is_lazy(self) -> bool {
-        matches!(self.state, State::Given(given) if given.by == Some(A::FREE))
+    fn is_lazy(&self) -> bool {
+        matches!(self.state, State::Given(given) | State::Back(given) if given.by == Some(A::FREE))
     }
 }
 
@@ -144,6 +151,7 @@ impl Pages {
             State::Untouched | State::Zero(..) => false,
             State::Perhaps | State::Unknown | State::Populated => true,
             State::Given(given) => given.is_offer(),
+            State::Back(_) => true,
         })
     }
 
@@ -184,11 +192,13 @@ impl Pages {
             by: Some(advice),
             at_ns,
             inherited: false,
+            unsettled: false,
         };
         let key = Key::Advice(advice);
         if advice == A::FREE {
             if cell.is_lazy() {
                 self.account.marked_again += PAGE;
+                self.account.released(key, true);
             } else if self.may_hold(n) {
                 self.account.marked += PAGE;
                 self.account.released(key, true);
@@ -197,13 +207,25 @@ impl Pages {
             self.count_taken(key, n);
         }
         let after = match cell.state {
-            State::Given(before) if cell.is_lazy() && advice == A::FREE => State::Given(Given {
-                inherited: before.inherited,
-                ..given
-            }),
-            // PAGEOUT offers once more what was offered.
-            State::Given(before) if before.is_offer() && advice == A::PAGEOUT => cell.state,
-            state => taken(state, given),
+            State::Back(before) => {
+                let gone = Cell {
+                    state: State::Given(before),
+                    ..cell
+                };
+                let gone = offered(gone, given);
+                match gone {
+                    _ if gone == State::Given(given) => gone,
+                    State::Given(other) if other.by == Some(A::FREE) => State::Given(Given {
+                        unsettled: true,
+                        ..other
+                    }),
+                    _ => State::Given(Given {
+                        unsettled: true,
+                        ..given
+                    }),
+                }
+            }
+            _ => offered(cell, given),
         };
         self.cells[n] = Some(Cell {
             state: after,
@@ -217,14 +239,23 @@ impl Pages {
             by: None,
             at_ns,
             inherited: false,
+            unsettled: false,
         };
         if let Some(cell) = &mut self.cells[n] {
-            cell.state = taken(cell.state, given);
+            cell.state = match cell.state {
+                State::Back(before) if before.is_offer() => State::Given(given),
+                State::Back(_) => State::Given(Given {
+                    unsettled: true,
+                    ..given
+                }),
+                state => taken(state, given),
+            };
         }
     }
 
     /// MADV_POPULATE_WRITE.
     pub fn write_in(&mut self, n: usize) {
+        self.write_to(n);
         if let Some(cell) = &mut self.cells[n] {
             cell.state = State::Populated;
         }
@@ -237,16 +268,17 @@ impl Pages {
         };
         cell.state = match cell.state {
             _ if cell.vma.kind != Kind::Anon => State::Populated,
-            State::Given(given) if given.by == Some(A::FREE) => cell.state,
+            State::Given(given) | State::Back(given) if given.by == Some(A::FREE) => cell.state,
             // It comes back with what it held, if there was anything before PAGEOUT.
-            State::Given(given) if given.is_offer() => State::Unknown,
-            State::Untouched | State::Given(_) => State::Perhaps,
+            State::Given(given) | State::Back(given) if given.is_offer() => State::Unknown,
+            State::Untouched | State::Given(_) | State::Back(_) => State::Perhaps,
             state => state,
         };
     }
 
     /// MADV_POPULATE_WRITE that got nobody knows how far.
     pub fn perhaps_write_in(&mut self, n: usize) {
+        self.write_to(n);
         if let Some(cell) = &mut self.cells[n]
             && cell.state != State::Populated
             && !cell.is_lazy()
@@ -258,15 +290,21 @@ impl Pages {
     pub fn fault(&mut self, n: usize, write: bool, present: bool, now: u64) {
         let Some(mut cell) = self.cells[n] else {
             // Nothing is there, and nothing comes.
-            self.account.fault(C::Unknown, PAGE, Basis::Derived);
+            self.account.fault(C::Unknown, 0, Basis::LowerBound);
             return;
         };
         let (state, kind) = (cell.state, cell.vma.kind);
-        let basis = if present || kind == Kind::Anon {
+        let alone = present || write || kind == Kind::Anon;
+        let basis = if alone || self.around(n).len() == 1 {
             Basis::Exact
         } else {
             Basis::LowerBound
         };
+        let there = matches!(state, State::Populated | State::Zero(..)) && kind == Kind::Anon;
+        if write && !kind.is_shared() && (present || !there) {
+            self.write_to(n);
+            cell.vma.written = true;
+        }
         if present {
             match state {
                 State::Zero(class, given) if write => {
@@ -281,7 +319,7 @@ impl Pages {
             return;
         }
         let (class, given) = match state {
-            State::Given(given) => (given.class(), Some(given)),
+            State::Given(given) | State::Back(given) => (given.class(), Some(given)),
             _ if kind != Kind::Anon => (C::File, None),
             State::Populated | State::Zero(..) => {
                 // Swapped out, or faulted on by two at once.
@@ -307,23 +345,50 @@ impl Pages {
         }
         cell.state = after;
         self.cells[n] = Some(cell);
-        if kind != Kind::Anon {
+        if !alone {
             self.map_around(n);
         }
     }
 
+    /// A private page of the mapping at `n` has come.
+    pub fn write_to(&mut self, n: usize) {
+        let Some(vma) = self.cells[n].map(|cell| cell.vma) else {
+            return;
+        };
+        if vma.kind.is_shared() {
+            return;
+        }
+        // The heap is a mapping of its own.
+        let same = |pages: &Self, m: usize| {
+            (m < HEAP) == (n < HEAP) && pages.cells[m].map(|cell| cell.vma) == Some(vma)
+        };
+        let up = (n..PAGES).take_while(|n| same(self, *n));
+        let down = (0..n).rev().take_while(|n| same(self, *n));
+        for n in up.chain(down).collect::<Vec<_>>() {
+            if let Some(cell) = &mut self.cells[n] {
+                cell.vma.written = true;
+            }
+        }
+    }
+
+    /// Pages that one read of a file may map.
+    fn around(&self, n: usize) -> Vec<usize> {
+        let file = |n: &usize| self.cells[*n].is_some_and(|cell| cell.vma.kind != Kind::Anon);
+        let window = n - n % AROUND..(n + AROUND).min(PAGES);
+        let up = (n..window.end).take_while(file);
+        let down = (window.start..n).rev().take_while(file);
+        up.chain(down).collect()
+    }
+
     /// A file fault may have brought neighbours in the same mapping.
     fn map_around(&mut self, n: usize) {
-        let vma = self.cells[n].map(|cell| cell.vma);
-        let same = |pages: &Self, n: usize| pages.cells[n].map(|cell| cell.vma) == vma;
-        let window = n - n % AROUND..(n - n % AROUND + AROUND).min(PAGES);
-        let up = (n..window.end).take_while(|n| same(self, *n));
-        let down = (window.start..n).rev().take_while(|n| same(self, *n));
-        for n in up.chain(down).collect::<Vec<_>>() {
-            if let Some(cell) = &mut self.cells[n]
-                && cell.state == State::Untouched
-            {
-                cell.state = State::Perhaps;
+        for n in self.around(n) {
+            if let Some(cell) = &mut self.cells[n] {
+                cell.state = match cell.state {
+                    State::Untouched => State::Perhaps,
+                    State::Given(given) => State::Back(given),
+                    state => state,
+                };
             }
         }
     }
@@ -334,12 +399,35 @@ impl Pages {
             inherited: true,
             ..given
         };
-        let inherited = |cell: Cell| match cell.state {
+        let written = |n: usize| {
+            let beside = self.cells.get(n).copied().flatten();
+            beside.is_some_and(|cell| cell.vma.kind == Kind::Anon && cell.vma.written)
+        };
+        // The first and the last page of the mapping: what lies beside may be joined with it.
+        let ends = |n: usize| {
+            let vma = self.cells[n].map(|cell| cell.vma);
+            let same =
+                |m: &usize| (*m < HEAP) == (n < HEAP) && self.cells[*m].map(|cell| cell.vma) == vma;
+            let first = (0..=n).rev().take_while(same).last().unwrap_or(n);
+            let last = (n..PAGES).take_while(same).last().unwrap_or(n);
+            (first.wrapping_sub(1), last + 1)
+        };
+        let copied = |n: usize, cell: Cell| {
+            let (before, behind) = ends(n);
+            let joined = cell.vma.kind == Kind::Anon && (written(before) || written(behind));
+            !cell.vma.kind.is_shared() && (cell.vma.written || cell.vma.before || joined)
+        };
+        let inherited = |(n, cell): (usize, Cell)| match cell.state {
             _ if cell.vma.dont_fork => None,
-            _ if cell.vma.wipe_on_fork => Some(Cell::new(Vma {
+            _ if cell.vma.wipe_on_fork || !copied(n, cell) => Some(Cell::new(Vma {
                 before: false,
+                written: false,
                 ..cell.vma
             })),
+            State::Back(given) => Some(Cell {
+                state: State::Back(inherit(given)),
+                ..cell
+            }),
             State::Given(given) => Some(Cell {
                 state: State::Given(inherit(given)),
                 ..cell
@@ -351,7 +439,8 @@ impl Pages {
             _ => Some(cell),
         };
         let mut child = Self::new();
-        child.cells = self.cells.iter().map(|c| c.and_then(inherited)).collect();
+        let cells = self.cells.iter().copied().enumerate();
+        child.cells = cells.map(|(n, cell)| inherited((n, cell?))).collect();
         child.brk = self.brk;
         child.account.inherited = child.lazy_bytes();
         child
@@ -361,6 +450,27 @@ impl Pages {
     pub fn end(&mut self) {
         self.account.dropped += self.lazy_bytes();
         self.cells.fill(None);
+    }
+}
+
+/// The same, seen what an offer makes of what was offered already.
+fn offered(cell: Cell, given: Given) -> State {
+    match cell.state {
+        State::Given(before) if before.is_offer() && given.by == Some(A::PAGEOUT) => cell.state,
+        State::Given(before) => {
+            let given = Given {
+                unsettled: before.unsettled || given.unsettled,
+                ..given
+            };
+            if cell.is_lazy() && given.by == Some(A::FREE) {
+                return State::Given(Given {
+                    inherited: before.inherited,
+                    ..given
+                });
+            }
+            taken(cell.state, given)
+        }
+        state => taken(state, given),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::ledger::advice::Advice as A;
 use crate::ledger::event::{
     Access, Begin, Call, Event, Exec, Exit, Fault, FaultBatch, Folios, Fork, Mapping, MappingKind,
-    Mappings, Op,
+    Mappings, Op, VmFlags,
 };
 use crate::ledger::tests::support::{PAGE, page};
 
@@ -60,6 +60,7 @@ impl World {
         for (span, kind) in before {
             let vma = Vma {
                 before: true,
+                written: true,
                 ..Vma::new(*kind)
             };
             cells[pages(*span)].fill(Some(Cell::new(vma)));
@@ -73,7 +74,7 @@ impl World {
                     MappingKind::Anon
                 },
                 shared: kind.is_shared(),
-                huge_advised: false,
+                flags: VmFlags::default(),
                 name: None,
             };
             Some((addr(n)..addr(n + 1), mapping))
@@ -86,13 +87,11 @@ impl World {
     fn read_maps(&mut self, pid: u32, fresh: bool, list: Vec<(Range<u64>, Mapping)>) {
         let at_ns = self.now;
         self.ledger.apply(&Event::Folios(Folios {
-            at_ns,
-            pid,
-            any_bytes: PAGE,
-            advised_bytes: PAGE,
+            ..Folios::base_pages(at_ns, pid)
         }));
         self.ledger.apply(&Event::Mappings(Mappings {
             at_ns,
+            until_ns: at_ns,
             pid,
             fresh,
             heap_end: Some(addr(HEAP)),
@@ -118,7 +117,7 @@ impl World {
         };
         let calls: Vec<_> = ops.into_iter().map(call).collect();
         for call in &calls {
-            if call.op.takes_away() {
+            if call.op.enter_matters() {
                 self.ledger.apply(&Event::Enter(Arc::clone(call)));
             }
         }
@@ -182,7 +181,13 @@ impl World {
                 let cut_off = from.0 + to.1.min(from.1)..from.0 + from.1;
                 // In this order: what the target holds is lost first.
                 space.lose_all(Key::Mremap, pages(to));
+                if from.1 == to.1 {
+                    // Of several mappings the first may have been moved.
+                    space.lose_all(Key::Mremap, pages(from));
+                }
                 space.lose_all(Key::Mremap, cut_off);
+                // As the tracker does then. All that is mapped is known still.
+                self.read_maps(pid, false, Vec::new());
             }
             Step::DontUnmap(from, to) => self.dont_unmap(pid, mm, from, to),
             Step::Brk(to) => self.brk(pid, mm, to),

@@ -1,0 +1,194 @@
+//! Which pages may have come with another: by a folio that holds both, or by fault-around.
+
+use std::ops::Range;
+
+use super::event::{FolioSizes, HugeAdvice};
+use super::ground::Ground;
+use super::pages::Page;
+use super::space::{PAGE, PMD, Space, Vma};
+
+/// Bytes that the kernel maps around a file fault where the page cache holds them
+/// (mm/memory.c:do_fault_around, whose default is 64 KiB).
+const FAULT_AROUND: u64 = 64 << 10;
+
+/// The aligned block of that size that holds `addr`.
+fn block_of(addr: u64, bytes: u64) -> Range<u64> {
+    let start = addr - addr % bytes;
+    start..start.saturating_add(bytes)
+}
+
+impl Space {
+    /// The folios that anonymous memory may get in a mapping (mm/huge_memory.c:
+    /// __thp_vma_allowable_orders).
+    pub fn folio_sizes(&self, vma: &Vma) -> FolioSizes {
+        if !vma.is_private_anon() || vma.mapping.flags.hugetlb.is_some() {
+            return FolioSizes::NONE;
+        }
+        match vma.mapping.flags.huge {
+            HugeAdvice::Default => self.folios.any,
+            HugeAdvice::Huge => self.folios.advised,
+            HugeAdvice::Unknown => self.folios.any.with(self.folios.advised),
+            HugeAdvice::Base => FolioSizes::NONE,
+        }
+    }
+
+    /// The most that a fault on the page at `addr` may have populated, seen the pages around it.
+    pub fn reach(&self, ground: &Ground, addr: u64, present: bool, writes: bool) -> Range<u64> {
+        let page = addr..addr.saturating_add(PAGE);
+        if let Some(bytes) = ground.hugetlb {
+            let block = block_of(addr, bytes);
+            return block.start.max(ground.range.start)..block.end.min(ground.range.end);
+        }
+        if ground.file {
+            let alone = present || (writes && !(ground.shared && ground.huge_cached));
+            return if alone {
+                page
+            } else {
+                self.around(ground, addr)
+            };
+        }
+        if ground.sizes.is_none() {
+            return page;
+        }
+        // A folio takes the place of pages that are not there (mm/memory.c:alloc_anon_folio), or a
+        // whole huge page that of the huge zero page (mm/huge_memory.c:do_huge_zero_wp_pmd).
+        ground
+            .sizes
+            .descending()
+            .filter(|bytes| !present || *bytes == PMD)
+            .map(|bytes| block_of(addr, bytes))
+            .find(|block| self.fits(block) && !self.is_taken(block, present))
+            .unwrap_or(page)
+    }
+
+    /// The same, where the pages of `before` have just come too.
+    pub fn reach_after(
+        &self,
+        ground: &Ground,
+        addr: u64,
+        present: bool,
+        before: Range<u64>,
+    ) -> Range<u64> {
+        let page = addr..addr.saturating_add(PAGE);
+        let free = |block: &Range<u64>| before.is_empty() || before.end <= block.start;
+        ground
+            .sizes
+            .descending()
+            .filter(|bytes| !present || *bytes == PMD)
+            .map(|bytes| block_of(addr, bytes))
+            .find(|block| free(block) && self.fits(block) && !self.is_taken(block, present))
+            .unwrap_or(page)
+    }
+
+    /// What a fault on a file may map: some 64 KiB from the start of the mapping or of an aligned
+    /// block, whichever comes later, and never past the page table or the mapping. Where mprotect has
+    /// divided the mapping can't be told, and so neither where the block begins. A huge folio of
+    /// the page cache is mapped whole (mm/memory.c:finish_fault, do_set_pmd).
+    fn around(&self, ground: &Ground, addr: u64) -> Range<u64> {
+        let table = block_of(addr, PMD);
+        let most = if ground.huge_cached {
+            table
+        } else {
+            let end = addr.saturating_add(FAULT_AROUND);
+            block_of(addr, FAULT_AROUND).start..end.min(table.end)
+        };
+        let alike = |beside: &Vma| beside.is_file();
+        let mut reach = ground.range.clone();
+        while reach.start > most.start
+            && let Some((run, _)) = self
+                .vmas
+                .get(reach.start - PAGE)
+                .filter(|(_, vma)| alike(vma))
+        {
+            reach.start = run.start;
+        }
+        while reach.end < most.end
+            && let Some((run, _)) = self.vmas.get(reach.end).filter(|(_, vma)| alike(vma))
+        {
+            reach.end = run.end;
+        }
+        reach.start.max(most.start)..reach.end.min(most.end)
+    }
+
+    /// True if one folio may lie there: the kernel joins mappings, so they may be several of ours.
+    fn fits(&self, block: &Range<u64>) -> bool {
+        let mut at = block.start;
+        for (run, vma) in self.vmas.within(block.clone()) {
+            if run.start != at || !vma.is_private_anon() || vma.mapping.flags.hugetlb.is_some() {
+                return false;
+            }
+            at = run.end;
+        }
+        at == block.end
+    }
+
+    /// True if a page there has a place in the page table for certain, so that no new folio has.
+    fn is_taken(&self, block: &Range<u64>, present: bool) -> bool {
+        let mut taken = false;
+        self.pages.each(block.clone(), |_, page| {
+            taken |= match page {
+                Page::POPULATED => true,
+                Page::Zero { .. } => !present,
+                _ => false,
+            };
+        });
+        taken
+    }
+
+    /// Writes down which pages in and around `range` may be populated because a neighbour is: its
+    /// fault may have brought a folio that holds both, or khugepaged may have collapsed them into one
+    /// since (mm/khugepaged.c:collapse_huge_page). To be done before a page there, or
+    /// what a mapping there may get, changes.
+    pub fn spread(&mut self, range: &Range<u64>) {
+        let sizes = self.folios.any.with(self.folios.advised);
+        if sizes.is_none() || range.is_empty() {
+            return;
+        }
+        let largest = sizes.largest();
+        let last = range.end - PAGE.min(range.end);
+        let around = block_of(range.start, largest).start..block_of(last, largest).end;
+        let mut reached: Vec<Range<u64>> = Vec::new();
+        let mut reach = |run: Range<u64>| {
+            let whole = self.folio_at(run.start).start..self.folio_at(run.end - PAGE).end;
+            if whole != run {
+                reached.push(whole);
+            }
+        };
+        self.pages.each(around.clone(), |run, page| {
+            if page.may_have_come() {
+                reach(run);
+            }
+        });
+        // What was there before the trace may be populated without being written down.
+        for (run, vma) in self.vmas.within(around) {
+            if !vma.traced {
+                reach(run);
+            }
+        }
+        for reached in reached {
+            self.pages.fill_gaps(reached.clone(), &Page::Maybe);
+            self.pages.change(reached, Page::perhaps_back);
+        }
+    }
+
+    /// The largest folio that may hold the page at `addr`.
+    fn folio_at(&self, addr: u64) -> Range<u64> {
+        let page = addr..addr + PAGE;
+        let Some(vma) = self.vma_at(addr) else {
+            return page;
+        };
+        self.folio_sizes(vma)
+            .descending()
+            .map(|bytes| block_of(addr, bytes))
+            .find(|block| self.fits(block))
+            .unwrap_or(page)
+    }
+
+    /// Notes that neighbours of a page may have come with it.
+    pub fn perhaps_populated(&mut self, range: Range<u64>) {
+        if range.end - range.start > PAGE {
+            self.pages.fill_gaps(range.clone(), &Page::Maybe);
+            self.pages.change(range, Page::perhaps_back);
+        }
+    }
+}
