@@ -273,6 +273,11 @@ pub struct Shown {
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
+    /// Programs that have ended and keep a summary of their own; the smallest of those beyond are
+    /// summed up by name. Each costs memtrace some kilobytes
+    #[arg(long, global = true, value_name = "N", default_value_t = crate::ledger::folded::KEPT)]
+    pub summaries: usize,
+
     /// Write to this file instead of to stdout (- is stdout)
     #[arg(short, long, global = true, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -422,13 +427,14 @@ pub fn action_from(
 
 /// Options that mean something to a trace alone. They are common to all subcommands, so that they may stand
 /// before and after `demo`.
-const OF_A_TRACE: [&str; 10] = [
+const OF_A_TRACE: [&str; 11] = [
     "duration",
     "interval",
     "quiet",
     "no_status",
     "events",
     "min_size",
+    "summaries",
     "ringbuf_size",
     "fault_source",
     "no_reclaim_tracking",

@@ -395,6 +395,15 @@ fn events_and_sizes_filter_the_stream() {
 }
 
 #[test]
+fn a_thousand_programs_that_have_ended_keep_a_summary_or_as_many_as_are_asked_for() {
+    assert_eq!(trace(&["-p", "7"]).summaries, 1000);
+    assert_eq!(trace(&["--summaries", "0", "--", "make"]).summaries, 0);
+    assert_eq!(trace(&["demo", "--summaries", "5"]).summaries, 5);
+    refusal(&["-p", "7", "--summaries", "-1"]);
+    assert!(refusal(&["doctor", "--summaries", "5"]).contains("means nothing to doctor"));
+}
+
+#[test]
 fn a_command_keeps_stdout_and_json_needs_a_file_then() {
     assert_eq!(trace(&["--", "ls"]).report.sink, Sink::Stderr);
     assert_eq!(
@@ -492,6 +501,7 @@ fn help_shows_the_examples_and_every_option() {
             "--no-status",
             "--events",
             "--min-size",
+            "--summaries",
             "--format",
             "--output",
             "--color",

@@ -60,6 +60,8 @@ pub struct Config {
     pub stream: bool,
     /// A line each interval.
     pub status: bool,
+    /// Ended address spaces that keep a summary of their own.
+    pub summaries: usize,
     /// Of the stream only.
     pub filter: Filter,
     /// The most lines of the stream in a second; `None` for all of them.
@@ -329,6 +331,7 @@ impl Action {
             interval,
             stream: !shown.quiet,
             status: !shown.no_status,
+            summaries: shown.summaries,
             filter: Filter {
                 kinds,
                 min_bytes: shown.min_size.0,

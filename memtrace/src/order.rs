@@ -33,6 +33,7 @@ impl Reorder {
         let is_record = !matches!(
             event,
             Event::Mappings(_)
+                | Event::Executable(_)
                 | Event::Folios(_)
                 | Event::Sample(_)
                 | Event::Taken(_)
@@ -84,17 +85,18 @@ impl Reorder {
 }
 
 fn held_bytes(event: &Event) -> usize {
-    let faults = match event {
+    let more = match event {
         Event::Faults(batch) => batch.entry_bytes(),
+        Event::Mappings(mappings) => size_of_val(&mappings.list[..]),
         _ => 0,
     };
-    size_of::<(u64, Event)>() + faults
+    size_of::<(u64, Event)>() + more
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::event::{Access, Fault, FaultBatch};
+    use crate::ledger::event::{Access, Fault, FaultBatch, Mapping, MappingKind, Mappings};
     use proptest::prelude::*;
 
     fn at(at_ns: u64, addr: u64) -> Event {
@@ -138,6 +140,33 @@ mod tests {
         }
         let given = std::iter::from_fn(|| order.release(0)).count();
         assert_eq!(given, 64 - 47);
+    }
+
+    #[test]
+    fn mappings_count_as_large_as_they_are() {
+        let one = Mapping {
+            kind: MappingKind::Anon,
+            shared: false,
+            flags: crate::ledger::event::VmFlags::default(),
+            name: None,
+        };
+        let list = vec![(0..1, one); 10_000];
+        let mut order = Reorder::default();
+        for at_ns in 0..200 {
+            order.push(Event::Mappings(Mappings {
+                at_ns,
+                until_ns: at_ns,
+                pid: 1,
+                fresh: true,
+                heap_end: None,
+                whole: false,
+                list: list.clone(),
+            }));
+        }
+        let given = std::iter::from_fn(|| order.release(0)).count();
+        let bytes = size_of_val(&list[..]);
+        assert!((200 - given) * bytes <= MOST_HELD, "{given} given out");
+        assert!(given < 200);
     }
 
     proptest! {

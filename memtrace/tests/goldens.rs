@@ -12,6 +12,7 @@ use example::{MS, START};
 use memtrace::ledger::totals::FaultClass;
 use memtrace::output::terminal::Size;
 use memtrace::output::{JsonOutput, Output, TextOptions, TextOutput};
+use memtrace::view::commands::Commands;
 use memtrace::view::{Line, Total};
 use serde_json::Value;
 
@@ -88,7 +89,14 @@ fn session(output: &mut dyn Output) -> io::Result<()> {
     for summary in &summaries {
         output.summary(summary)?;
     }
-    output.total(&Total::of(&summaries, example::lost(0)))?;
+    let commands = Commands::of(&summaries, &[true; 4], example::folded());
+    output.commands(&commands)?;
+    output.total(&Total::of(
+        &summaries,
+        &commands.folded,
+        1004,
+        example::lost(0),
+    ))?;
     output.flush()
 }
 
@@ -212,6 +220,34 @@ fn all_lines_lifts_the_cap() {
 }
 
 #[test]
+fn thousands_of_commands_are_a_table_of_80_columns() {
+    let table = |commands: &Commands| {
+        written(text(TextOptions::default()), |output| {
+            for summary in [example::complete(), example::idle()] {
+                output.summary_in_brief(&summary)?;
+            }
+            output.commands(commands)
+        })
+    };
+    let summaries = [
+        example::complete(),
+        example::nothing_given_back(),
+        example::idle(),
+    ];
+    let few = table(&Commands::of(&summaries, &[false; 3], example::folded()));
+    let many = table(&Commands::of(&[], &[], example::many()));
+    let unnamed = table(&Commands::of(
+        &[],
+        &[],
+        [example::many(), example::folded()].concat(),
+    ));
+    let found = few + &many + &unnamed;
+    let longest = found.lines().map(|line| line.chars().count()).max();
+    assert!(longest <= Some(79), "{longest:?} columns:\n{found}");
+    compare("tests/golden/commands.txt", &found);
+}
+
+#[test]
 fn a_terminal_is_left_clean_when_the_output_is_dropped_in_the_middle() {
     let options = TextOptions {
         terminal: terminal(100, 24),
@@ -261,6 +297,7 @@ fn json_lines_are_objects_that_begin_with_their_type() {
     let all = [
         "brk",
         "fault",
+        "folded",
         "gctrace",
         "header",
         "lost",

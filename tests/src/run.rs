@@ -58,6 +58,8 @@ pub struct Run {
     pub events: Vec<Record>,
     pub statuses: Vec<Record>,
     pub summaries: Vec<Record>,
+    /// Address spaces without a summary, by name.
+    pub folded: Vec<Record>,
     pub total: Option<Record>,
 }
 
@@ -80,12 +82,17 @@ impl Run {
             events: Vec::new(),
             statuses: Vec::new(),
             summaries: Vec::new(),
+            folded: Vec::new(),
             total: None,
         };
         for line in lines {
             assert!(run.total.is_none(), "after the total came\n{line}");
             match line.kind() {
-                "summary" => run.summaries.push(line),
+                "summary" => {
+                    assert!(run.folded.is_empty(), "after what is folded came\n{line}");
+                    run.summaries.push(line);
+                }
+                "folded" => run.folded.push(line),
                 "total" => run.total = Some(line),
                 kind => {
                     assert!(run.summaries.is_empty(), "after a summary came\n{line}");
@@ -99,6 +106,11 @@ impl Run {
         }
         run.check(rules);
         run
+    }
+
+    /// What the total is the sum of.
+    pub fn parts(&self) -> impl Iterator<Item = &Record> {
+        self.summaries.iter().chain(&self.folded)
     }
 
     /// The only summary.
@@ -145,11 +157,13 @@ impl Run {
         assert!(!self.summaries.is_empty(), "no summary");
         for summary in self.summaries.iter().chain(&self.total) {
             check_loss(summary, rules);
+        }
+        for summary in self.parts().chain(&self.total) {
             check_sums(summary);
             check_advice(summary);
         }
         if let Some(total) = &self.total {
-            let sum: u64 = self.summaries.iter().map(|s| s.count("faults.total")).sum();
+            let sum: u64 = self.parts().map(|s| s.count("faults.total")).sum();
             assert_eq!(total.count("faults.total"), sum, "in\n{total}");
         }
         if rules.whole_stream {
@@ -159,10 +173,7 @@ impl Run {
 
     /// The stream and the summaries tell the same.
     fn check_stream(&self) {
-        let total = |path: &str| -> u64 {
-            let counts = self.summaries.iter().map(|s| s.count_or_none(path));
-            counts.sum()
-        };
+        let total = |path: &str| -> u64 { self.parts().map(|s| s.count_or_none(path)).sum() };
         let mut all = 0;
         for class in CLASSES {
             let streamed = self.streamed_faults(class);

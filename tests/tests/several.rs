@@ -15,10 +15,7 @@ fn expect_sums(run: &Run) {
     let mut compared = 0;
     for group in ["lost", "map", "unmap", "advice", "faults"] {
         for path in counts_below(total, group) {
-            let parts = run
-                .summaries
-                .iter()
-                .map(|summary| summary.count_or_none(&path));
+            let parts = run.parts().map(|part| part.count_or_none(&path));
             let sum: u64 = parts.sum();
             // What nothing was counted of may be unknown in both.
             assert_eq!(total.count_or_none(&path), sum, "{path} in\n{total}");

@@ -12,6 +12,8 @@ pub enum Event {
     Begin(Begin),
     /// What a process has mapped at this moment.
     Mappings(Mappings),
+    /// What a process runs.
+    Executable(Executable),
     /// Which folio sizes the kernel may use.
     Folios(Folios),
     Fork(Fork),
@@ -41,6 +43,7 @@ impl Event {
         match self {
             Self::Begin(e) => e.at_ns,
             Self::Mappings(e) => e.at_ns,
+            Self::Executable(e) => e.at_ns,
             Self::Folios(e) => e.at_ns,
             Self::Fork(e) => e.at_ns,
             Self::Exec(e) => e.at_ns,
@@ -118,6 +121,15 @@ impl MappingKind {
             Self::Special => "special",
         }
     }
+}
+
+/// The executable of a process, from its last exec on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executable {
+    pub at_ns: u64,
+    pub pid: u32,
+    /// Not escaped.
+    pub path: Arc<str>,
 }
 
 /// What a mapping's VmFlags say that matters here (fs/proc/task_mmu.c:show_smap_vma_flags).

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::applied::{self, Applied, page_range};
 use super::event::{Call, Folios, Mapping, Mappings, Op};
@@ -40,7 +41,13 @@ pub struct Mm {
     /// Its first owner.
     pub pid: u32,
     pub image: u32,
+    /// The how manieth address space of the run it is.
+    pub serial: u64,
     pub comm: String,
+    /// The path of its executable, where it could be read in time.
+    pub exe: Option<Arc<str>>,
+    /// The last address space, so far, of a process that was named or launched.
+    pub named: bool,
     pub start_ns: u64,
     pub end_ns: Option<u64>,
     pub exit: Option<i32>,
@@ -98,7 +105,10 @@ impl Mm {
         Self {
             pid,
             image,
+            serial: 0,
             comm,
+            exe: None,
+            named: false,
             start_ns,
             end_ns: None,
             exit: None,
@@ -140,6 +150,7 @@ impl Mm {
                 ..Lazy::default()
             },
             space,
+            exe: self.exe.clone(),
             mappings_known: self.mappings_known,
             ..Self::new(pid, 0, self.comm.clone(), at_ns)
         }
@@ -160,6 +171,11 @@ impl Mm {
     /// True once nobody works on it any more; not for one that was left alive.
     pub fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// True where faults came, and the mappings that they fell on were never read.
+    pub fn mappings_missed(&self) -> bool {
+        !self.mappings_known && self.totals.faults.total > 0
     }
 
     /// The mapping at `addr`.

@@ -13,6 +13,7 @@ mod classify;
 pub mod event;
 mod fault_totals;
 pub mod faults;
+pub mod folded;
 mod ground;
 pub mod lazy;
 mod mm;
@@ -29,9 +30,11 @@ pub mod trend;
 mod word;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub use classify::Classified;
 use event::{Begin, Call, Event, Exec, Exit, FaultBatch, Fork, Gap, Lost, Op};
+use folded::{Folded, Folding};
 pub use mm::Mm;
 use pages::Page;
 use rules::Rules;
@@ -46,12 +49,20 @@ struct Process {
     image: u32,
     /// When its trace began, where it ran before: what is older counts as nothing.
     begun_ns: u64,
+    /// It was named, or launched: its last address space is kept whole, whatever its size.
+    named: bool,
+    /// It has had an address space of its own.
+    counted: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct Ledger {
     processes: HashMap<u32, Process>,
     mms: Vec<Mm>,
+    /// How many address spaces there were so far, and how many processes that had one of their own.
+    serials: u64,
+    owners: u64,
+    folding: Folding,
     lost: Lost,
     /// What the traced kernel does.
     rules: Rules,
@@ -68,6 +79,12 @@ impl Ledger {
             rules,
             ..Self::default()
         }
+    }
+
+    /// Sets how many address spaces that have ended are kept whole; the smallest of those beyond are
+    /// summed up by name.
+    pub fn keep_ended(&mut self, most: usize) {
+        self.folding.keep(most);
     }
 
     /// Takes one event in.
@@ -109,6 +126,11 @@ impl Ledger {
             Event::Leave(call) => {
                 if let Some(mm) = self.mm_of_call(call) {
                     mm.leave(call);
+                }
+            }
+            Event::Executable(executable) => {
+                if let Some(mm) = self.mm_mut(executable.pid) {
+                    mm.exe = Some(Arc::clone(&executable.path));
                 }
             }
             Event::Mappings(mappings) => {
@@ -171,11 +193,22 @@ impl Ledger {
             mm.end_ns.get_or_insert(at_ns);
         }
         self.processes.clear();
+        self.mms.sort_by_key(|mm| mm.serial);
     }
 
-    /// Every address space so far, in the order in which they came.
+    /// Every address space that is kept whole; in the order in which they came, once the trace has ended.
     pub fn mms(&self) -> &[Mm] {
         &self.mms
+    }
+
+    /// What the others came to, by name; the name is None for all beyond a number of names.
+    pub fn folded(&self) -> impl Iterator<Item = (Option<&str>, &Folded)> {
+        self.folding.sums()
+    }
+
+    /// Processes that had an address space of their own; one that got the pid of an earlier one is another.
+    pub fn owners(&self) -> u64 {
+        self.owners
     }
 
     /// The address space that a process works on now.
@@ -276,36 +309,45 @@ impl Ledger {
     }
 
     fn begin(&mut self, begin: &Begin) {
-        let mm = (!begin.before_exec)
-            .then(|| self.add(Mm::new(begin.pid, 0, begin.comm.clone(), begin.at_ns)));
-        let process = Process {
-            mm,
+        self.forget(begin.pid, begin.at_ns);
+        let mut process = Process {
+            mm: None,
             image: 0,
+            named: true,
+            counted: false,
             begun_ns: begin.at_ns,
         };
+        if !begin.before_exec {
+            let mm = Mm::new(begin.pid, 0, begin.comm.clone(), begin.at_ns);
+            self.give(&mut process, mm);
+        }
         self.processes.insert(begin.pid, process);
     }
 
     fn fork(&mut self, fork: &Fork) {
-        let Some(parent) = self.processes.get(&fork.parent_pid).copied() else {
+        if !self.processes.contains_key(&fork.parent_pid) {
             self.strays += 1;
             return;
-        };
+        }
+        // First: what is forgotten may move others.
+        if fork.pid != fork.parent_pid {
+            self.forget(fork.pid, fork.at_ns);
+        }
+        let parent = self.processes[&fork.parent_pid];
         if !fork.followed {
             return;
         }
-        let mm = match parent.mm {
-            Some(mm) if !fork.shares_vm => {
-                let child = self.mms[mm].fork(fork.pid, fork.at_ns);
-                Some(self.add(child))
-            }
-            shared => shared,
-        };
-        let process = Process {
-            mm,
+        let mut process = Process {
+            mm: parent.mm,
             image: 0,
+            named: false,
+            counted: false,
             begun_ns: 0,
         };
+        if let Some(mm) = parent.mm.filter(|_| !fork.shares_vm) {
+            let child = self.mms[mm].fork(fork.pid, fork.at_ns);
+            self.give(&mut process, child);
+        }
         self.processes.insert(fork.pid, process);
     }
 
@@ -314,18 +356,23 @@ impl Ledger {
             self.strays += 1;
             return;
         };
-        self.disown(before.mm, exec.at_ns, None);
         if exec.followed {
-            // A process that we launched begins with its first exec.
-            let image = before.image + u32::from(before.mm.is_some());
-            let mm = self.add(Mm::fresh(exec.pid, image, exec.comm.clone(), exec.at_ns));
-            let process = Process {
-                mm: Some(mm),
-                image,
+            let mut process = Process {
+                // A process that we launched begins with its first exec.
+                image: before.image + u32::from(before.mm.is_some()),
                 begun_ns: 0,
+                ..before
             };
+            let mm = Mm::fresh(exec.pid, process.image, exec.comm.clone(), exec.at_ns);
+            self.give(&mut process, mm);
             self.processes.insert(exec.pid, process);
         }
+        if let Some(mm) = before.mm
+            && self.mms[mm].pid == exec.pid
+        {
+            self.mms[mm].named = false;
+        }
+        self.disown(before.mm, exec.at_ns, None);
     }
 
     fn exit(&mut self, exit: &Exit) {
@@ -334,10 +381,23 @@ impl Ledger {
         }
     }
 
-    fn add(&mut self, mut mm: Mm) -> usize {
+    /// A process whose end nobody saw, and whose pid is another's now.
+    fn forget(&mut self, pid: u32, at_ns: u64) {
+        if let Some(before) = self.processes.remove(&pid) {
+            self.disown(before.mm, at_ns, None);
+        }
+    }
+
+    /// Gives a process an address space of its own.
+    fn give(&mut self, process: &mut Process, mut mm: Mm) {
+        self.serials += 1;
+        self.owners += u64::from(!process.counted);
+        mm.serial = self.serials;
         mm.rules = self.rules;
+        mm.named = process.named;
+        process.counted = true;
+        process.mm = Some(self.mms.len());
         self.mms.push(mm);
-        self.mms.len() - 1
     }
 
     /// Ends an address space if nobody works on it any more.
@@ -346,7 +406,30 @@ impl Ledger {
         if self.processes.values().any(|p| p.mm == Some(index)) {
             return;
         }
-        self.mms[index].end(at_ns, exit);
+        let mm = &mut self.mms[index];
+        mm.end(at_ns, exit);
+        if !mm.named {
+            self.folding.ended(mm, index);
+        }
+        while let Some(index) = self.folding.surplus() {
+            self.fold(index);
+        }
+    }
+
+    /// Sums one up that has ended; the last of all takes its place.
+    fn fold(&mut self, index: usize) {
+        let mm = self.mms.swap_remove(index);
+        self.folding.fold(&mm);
+        let Some(moved) = self.mms.get(index) else {
+            return;
+        };
+        self.folding.moved(moved, index);
+        let from = self.mms.len();
+        for process in self.processes.values_mut() {
+            if process.mm == Some(from) {
+                process.mm = Some(index);
+            }
+        }
     }
 }
 

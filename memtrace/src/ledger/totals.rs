@@ -266,6 +266,9 @@ pub struct MapCalls {
     pub mremap: MapTotals,
 }
 
+/// Advice that has totals of its own, beside what has a name.
+const MOST_ADVICE: usize = 64;
+
 /// Everything counted for one address space.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
@@ -288,9 +291,8 @@ impl Totals {
     /// The totals of an advice. Numbers that are no advice are the target's own invention, and
     /// beyond a few of them all the others share one entry.
     pub(super) fn of_advice(&mut self, advice: Advice) -> &mut ReleaseTotals {
-        const MOST: usize = 64;
         let known = advice.name().is_some() || self.advice.contains_key(&advice);
-        let key = if known || self.advice.len() < MOST {
+        let key = if known || self.advice.len() < MOST_ADVICE {
             advice
         } else {
             Advice::OTHERS
@@ -317,11 +319,30 @@ impl Totals {
         }
     }
 
+    /// Of the numbers that are no advice the lowest keep totals of their own, so that a sum does not depend
+    /// on the order in which it is made.
+    fn bound_advice(&mut self) {
+        let invented = |advice: &&Advice| advice.name().is_none();
+        let beyond: Vec<Advice> = self
+            .advice
+            .keys()
+            .filter(invented)
+            .skip(MOST_ADVICE)
+            .copied()
+            .collect();
+        for advice in beyond {
+            if let Some(one) = self.advice.remove(&advice) {
+                self.advice.entry(Advice::OTHERS).or_default().add(&one);
+            }
+        }
+    }
+
     /// Adds another address space's totals, for a sum over several processes.
     pub fn add(&mut self, other: &Self) {
         for (advice, one) in &other.advice {
             self.advice.entry(*advice).or_default().add(one);
         }
+        self.bound_advice();
         for (sum, one) in [
             (&mut self.unmap.munmap, &other.unmap.munmap),
             (&mut self.unmap.map_fixed, &other.unmap.map_fixed),

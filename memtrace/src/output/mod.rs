@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::ledger::event::Lost;
+use crate::view::commands::Commands;
 use crate::view::{Header, Line, MemStatsLine, Status, Summary, Total};
 
 mod escape;
@@ -39,6 +40,12 @@ pub trait Output {
 
     /// One address space, when all is over.
     fn summary(&mut self, summary: &Summary) -> io::Result<()>;
+
+    /// One of many, whose figures are in [`Output::commands`] too: for programs, and not worth a page to read.
+    fn summary_in_brief(&mut self, summary: &Summary) -> io::Result<()>;
+
+    /// All address spaces by name, after the summaries, where these alone do not tell a reader of everything.
+    fn commands(&mut self, commands: &Commands) -> io::Result<()>;
 
     /// The sum, last, when several processes were traced.
     fn total(&mut self, total: &Total) -> io::Result<()>;

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::decode::Record;
 use crate::kernel::caps::Caps;
 use crate::kernel::folios::Thp;
-use crate::ledger::event::{Call, Event, Exec, Exit, Fork, Mappings, Op};
+use crate::ledger::event::{Call, Event, Exec, Executable, Exit, Fork, Mappings, Op};
 use crate::order::Reorder;
 use crate::proc::maps::Maps;
 use crate::proc::{self, pidfd};
@@ -19,6 +19,9 @@ const MAP_ANONYMOUS: u32 = 0x20;
 
 /// How long events wait for an exec that loads its program.
 const LONGEST_EXEC_NS: u64 = 2_000_000_000;
+
+/// Execs under way beyond which those that take longer than that are forgotten.
+const MOST_PREPARED: usize = 4096;
 
 /// Turns records into events, and remembers which processes it must not ask /proc about.
 pub struct Enrich {
@@ -88,6 +91,11 @@ impl Enrich {
                 }));
             }
             Record::Prepare { at_ns, pid } => {
+                if self.prepared.len() >= MOST_PREPARED {
+                    // Whose end is lost or nobody waits for any more.
+                    let since_ns = at_ns.saturating_sub(LONGEST_EXEC_NS);
+                    self.prepared.retain(|_, at_ns| *at_ns >= since_ns);
+                }
                 self.prepared.insert(pid, at_ns);
             }
             Record::Exec {
@@ -98,12 +106,20 @@ impl Enrich {
             } => {
                 // Its own setting up faulted already: that is the new image's.
                 let at_ns = self.prepared.remove(&pid).unwrap_or(at_ns);
+                let path = if followed {
+                    executable(pid, &comm)
+                } else {
+                    None
+                };
                 order.push(Event::Exec(Exec {
                     at_ns,
                     pid,
                     comm,
                     followed,
                 }));
+                if let Some(path) = path {
+                    order.push(Event::Executable(Executable { at_ns, pid, path }));
+                }
                 if followed {
                     self.new_image(at_ns, pid, order);
                 }
@@ -196,6 +212,13 @@ impl Enrich {
     }
 }
 
+/// The path of what a process runs, if that still is what had this name when it began.
+fn executable(pid: u32, comm: &str) -> Option<Arc<str>> {
+    let path = proc::exe(pid)?;
+    let same = proc::comm(pid).is_ok_and(|now| now == comm);
+    same.then(|| Arc::from(path))
+}
+
 /// Names of mappings whose descriptor was closed before it could be looked at.
 #[derive(Default)]
 struct Names {
@@ -243,5 +266,21 @@ mod tests {
         assert_eq!(enrich.complete_ns(last_ns), at_ns);
         assert_eq!(enrich.complete_ns(last_ns + 1), last_ns + 1);
         assert_eq!(enrich.complete_ns(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn execs_whose_end_is_lost_are_forgotten() {
+        let mut enrich = Enrich::new(true);
+        for n in 0..20_000 {
+            let at_ns = u64::from(n) * 1_000_000;
+            enrich.take(Record::Prepare { at_ns, pid: n }, &mut Reorder::default());
+        }
+        assert!(
+            enrich.prepared.len() <= MOST_PREPARED,
+            "{}",
+            enrich.prepared.len()
+        );
+        // The last is waited for all the same.
+        assert!(enrich.prepared.contains_key(&19_999));
     }
 }

@@ -11,6 +11,7 @@ use crate::golang;
 use crate::golang::explain::{Beside, explain};
 use crate::ledger::advice::Advice;
 use crate::ledger::event::Lost;
+use crate::ledger::folded::Folded;
 use crate::ledger::totals::Totals;
 use crate::ledger::{Ledger, Mm};
 use crate::runtime::Kind;
@@ -18,6 +19,7 @@ use crate::units::{Count, counted};
 use crate::verdict::{self, Facts, Verdict};
 use crate::view::Summary;
 use crate::view::balance::{Balance, Outside};
+use crate::view::commands::{Command, Commands, pages};
 use crate::view::what_if::{Figures, WhatIf};
 
 /// What the kernel side could not deliver, as the ledger and the outputs take it.
@@ -177,7 +179,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
             let end_ns = mm.end_ns.unwrap_or(mm.start_ns);
             let mut notes = notes.clone();
             notes.extend(own_notes(mm, around));
-            let runtimes = around.recognise.of((mm.pid, mm.image));
+            let runtimes = around.recognise.of((mm.pid, mm.image), mm.serial);
             notes.extend_from_slice(&runtimes.problems);
             Summary {
                 pid: mm.pid,
@@ -189,7 +191,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
                 exact: exact && mm.totals.untargeted_calls == 0,
                 lost,
                 notes,
-                totals: totals(mm, &lost),
+                totals: totals(&mm.totals, &lost),
                 rss: mm.rss.clone(),
                 balance: balance(mm, around),
                 reclaim_unknown: around.reclaim_unknown.clone(),
@@ -230,6 +232,26 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
         });
     }
     summaries
+}
+
+/// Which summaries have a page to read, and what all address spaces came to by name.
+pub fn commands(summaries: &[Summary], ledger: &Ledger, check: &Check) -> (Vec<bool>, Commands) {
+    let pages = pages(summaries, ledger.mms());
+    let exact = check.exact();
+    let lost = ledger.lost();
+    let folded = ledger.folded().map(|(name, sum)| Command {
+        comm: name.map(str::to_owned),
+        exe: sum.exe.path().map(str::to_owned),
+        images: sum.images,
+        start_ns: sum.start_ns,
+        end_ns: sum.end_ns,
+        exact: exact && sum.totals.untargeted_calls == 0,
+        peak_rss_bytes: sum.peak_rss_bytes,
+        notes: notes_on_folded(sum),
+        totals: totals(&sum.totals, &lost),
+    });
+    let commands = Commands::of(summaries, &pages, folded.collect());
+    (pages, commands)
 }
 
 /// The summary that what Go's runtime told belongs to: the last image of the process that was named, unless
@@ -287,8 +309,8 @@ fn go(mm: &Mm, around: &Surroundings<'_>, lost: &Lost) -> Option<golang::Report>
     Some(report)
 }
 
-fn totals(mm: &Mm, lost: &Lost) -> Totals {
-    let mut totals = mm.totals.clone();
+fn totals(of: &Totals, lost: &Lost) -> Totals {
+    let mut totals = of.clone();
     // What lost faults brought would pass for what came without one.
     if lost.faults > 0 || lost.populated > 0 {
         totals.unfaulted_bytes = None;
@@ -313,31 +335,20 @@ fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
         notes.push(format!(
             "its mappings and LazyFree can't be read: {why}; what was mapped before is unknown"
         ));
-    } else if !mm.mappings_known && mm.totals.faults.total > 0 {
+    } else if mm.mappings_missed() {
         notes.push(
             "its mappings could not be read in time: faults on what exec mapped have no class"
                 .to_owned(),
         );
     }
-    if mm.totals.unseen_calls > 0 {
-        let calls = counted(mm.totals.unseen_calls, "call");
-        notes.push(format!(
-            "{calls} of which only the end was seen (under way when tracing began, or refused by seccomp): \
-             what was done there is not known"
-        ));
-    }
+    notes.extend(unseen(&mm.totals));
     if let Some(calls) = around.unfinished.get(&mm.pid) {
         let calls = counted(*calls, "call");
         notes.push(format!(
             "{calls} not ended when tracing did: what it does is not in these figures"
         ));
     }
-    if mm.totals.untargeted_calls > 0 {
-        let ranges = counted(mm.totals.untargeted_calls, "range");
-        notes.push(format!(
-            "{ranges} of process_madvise on a process that could not be told any more: not counted"
-        ));
-    }
+    notes.extend(untargeted(&mm.totals));
     if let Some(children) = around.unfollowed.get(&mm.pid) {
         let forks = counted(*children, "fork");
         let why = if around.follow_forks {
@@ -350,4 +361,39 @@ fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// The same on what many came to.
+fn notes_on_folded(sum: &Folded) -> Vec<String> {
+    let missed = (sum.mappings_unknown > 0).then(|| {
+        format!(
+            "the mappings of {} of {} could not be read in time: faults on what exec mapped have no class",
+            Count(sum.mappings_unknown),
+            counted(sum.images, "address space")
+        )
+    });
+    let others = [unseen(&sum.totals), untargeted(&sum.totals)];
+    missed
+        .into_iter()
+        .chain(others.into_iter().flatten())
+        .collect()
+}
+
+fn unseen(totals: &Totals) -> Option<String> {
+    (totals.unseen_calls > 0).then(|| {
+        format!(
+            "{} of which only the end was seen (under way when tracing began, or refused by seccomp): \
+             what was done there is not known",
+            counted(totals.unseen_calls, "call")
+        )
+    })
+}
+
+fn untargeted(totals: &Totals) -> Option<String> {
+    (totals.untargeted_calls > 0).then(|| {
+        format!(
+            "{} of process_madvise on a process that could not be told any more: not counted",
+            counted(totals.untargeted_calls, "range")
+        )
+    })
 }

@@ -53,6 +53,10 @@ impl Schedule {
         self.due.remove(&pid);
     }
 
+    fn forget(&mut self, pid: u32) {
+        self.due.remove(&pid);
+    }
+
     fn ended(&mut self, now_ns: u64, cost_ns: u64) {
         self.not_before_ns = now_ns + REST * cost_ns;
     }
@@ -110,6 +114,11 @@ impl Sampler {
     /// Asks for a look once a burst of calls is over.
     pub fn want_soon(&mut self, who: Who) {
         self.schedule.want(who, clock::now_ns() + SETTLE_NS);
+    }
+
+    /// A process has ended: nobody need look at it any more.
+    pub fn forget(&mut self, pid: u32) {
+        self.schedule.forget(pid);
     }
 
     /// The next answer; begins looks as they become due. Never resolves while nothing is wanted.
@@ -290,6 +299,16 @@ mod tests {
         schedule.begun(2);
         schedule.want(who(2), 60);
         assert_eq!(schedule.next(), Some((who(1), 50)));
+    }
+
+    #[test]
+    fn who_has_ended_is_not_looked_at() {
+        let mut schedule = Schedule::default();
+        for pid in 0..1000 {
+            schedule.want(who(pid), 40);
+            schedule.forget(pid);
+        }
+        assert_eq!((schedule.next(), schedule.due.len()), (None, 0));
     }
 
     proptest! {

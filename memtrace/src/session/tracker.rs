@@ -29,7 +29,7 @@ use crate::say::say;
 use crate::source::Chunk;
 use crate::view::gctrace::{GcTrace, GoLine};
 use crate::view::status::Meter;
-use crate::view::{Header, Line, Status};
+use crate::view::{Header, Line, Status, Summary, Total};
 
 mod looks;
 
@@ -78,11 +78,11 @@ impl Tracker {
         listener: Listener,
     ) -> anyhow::Result<Self> {
         let version = Kernel::running().context("uname")?.version;
+        let rules = Rules::of(version.major, version.minor);
+        let mut pipeline = Pipeline::new(rules, config.stream.then_some(config.filter));
+        pipeline.ledger.keep_ended(config.summaries);
         Ok(Self {
-            pipeline: Pipeline::new(
-                Rules::of(version.major, version.minor),
-                config.stream.then_some(config.filter),
-            ),
+            pipeline,
             enrich: Enrich::new(config.follow_forks),
             output,
             verbose: config.verbose > 0,
@@ -365,14 +365,35 @@ impl Tracker {
         {
             summary.gctrace = Some(gctrace);
         }
-        for summary in &summaries {
-            self.output.summary(summary).context(WRITING)?;
+        self.show_summaries(&summaries, &check, lost)
+    }
+
+    /// Shows the summaries, what has none, and the sum.
+    fn show_summaries(
+        &mut self,
+        summaries: &[Summary],
+        check: &report::Check,
+        lost: Lost,
+    ) -> anyhow::Result<()> {
+        let ledger = &self.pipeline.ledger;
+        let (pages, commands) = report::commands(summaries, ledger, check);
+        let output = &mut self.output;
+        for (summary, page) in summaries.iter().zip(pages) {
+            let shown = if page {
+                output.summary(summary)
+            } else {
+                output.summary_in_brief(summary)
+            };
+            shown.context(WRITING)?;
         }
-        if summaries.len() > 1 {
-            let total = crate::view::Total::of(&summaries, lost);
-            self.output.total(&total).context(WRITING)?;
+        if commands.is_needed() {
+            output.commands(&commands).context(WRITING)?;
         }
-        self.output.flush().context(WRITING)
+        if summaries.len() as u64 + commands.images_folded() > 1 {
+            let total = Total::of(summaries, &commands.folded, ledger.owners(), lost);
+            output.total(&total).context(WRITING)?;
+        }
+        output.flush().context(WRITING)
     }
 
     fn apply(&mut self, event: &Event) -> anyhow::Result<()> {

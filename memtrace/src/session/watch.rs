@@ -20,6 +20,7 @@ use crate::ledger::event::Lost;
 use crate::output::Output;
 use crate::proc::{is_gone, lazy};
 use crate::source::Source;
+use crate::view::commands::Commands;
 use crate::view::filter::{Filter, Kinds};
 use crate::view::{Header, Line, MemStatsLine, Status, Summary, Total};
 
@@ -154,6 +155,7 @@ fn config(pids: &[u32]) -> Config {
         interval: Duration::from_secs(1),
         stream: false,
         status: false,
+        summaries: crate::ledger::folded::KEPT,
         filter: Filter {
             kinds: Kinds::ALL,
             min_bytes: 0,
@@ -203,6 +205,14 @@ impl Output for Kept {
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         self.0.borrow_mut().push(summary.clone());
+        Ok(())
+    }
+
+    fn summary_in_brief(&mut self, summary: &Summary) -> io::Result<()> {
+        self.summary(summary)
+    }
+
+    fn commands(&mut self, _: &Commands) -> io::Result<()> {
         Ok(())
     }
 

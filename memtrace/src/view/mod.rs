@@ -1,6 +1,7 @@
 //! What is shown, as plain data: the outputs turn these into text or JSON and decide nothing.
 
 pub mod balance;
+pub mod commands;
 pub mod filter;
 pub mod gctrace;
 pub mod runs;
@@ -236,5 +237,7 @@ pub struct Total {
     pub duration_ns: u64,
     pub exact: bool,
     pub lost: Lost,
+    /// What the summaries do not show, in plain sentences.
+    pub notes: Vec<String>,
     pub totals: Totals,
 }

@@ -1,29 +1,49 @@
 //! The sum over the summaries of several processes.
 
-use std::collections::HashSet;
-
+use super::commands::Command;
 use super::{Summary, Total};
 use crate::ledger::event::Lost;
 use crate::ledger::totals::Totals;
+use crate::units::{Count, counted};
 
 impl Total {
-    /// Sums up `summaries`; what was lost is told apart, since it is counted for all of them at once.
-    pub fn of(summaries: &[Summary], lost: Lost) -> Self {
-        let pids: HashSet<u32> = summaries.iter().map(|one| one.pid).collect();
-        let start_ns = summaries.iter().map(|one| one.start_ns).min();
+    /// Sums up `summaries`, and what has none: `folded`. How many processes they are of, and what was
+    /// lost is told apart, since it is counted for all of them at once.
+    pub fn of(summaries: &[Summary], folded: &[Command], processes: u64, lost: Lost) -> Self {
+        let starts = summaries.iter().map(|one| one.start_ns);
+        let start_ns = starts.chain(folded.iter().map(|one| one.start_ns)).min();
         let ends = summaries.iter().map(|one| one.start_ns + one.duration_ns);
+        let end_ns = ends.chain(folded.iter().map(|one| one.end_ns)).max();
         let mut totals = Totals::default();
-        for one in summaries {
-            totals.add(&one.totals);
+        let parts = summaries.iter().map(|one| &one.totals);
+        for one in parts.chain(folded.iter().map(|one| &one.totals)) {
+            totals.add(one);
         }
+        let exact = summaries.iter().all(|one| one.exact) && folded.iter().all(|one| one.exact);
         Self {
-            processes: pids.len() as u64,
-            duration_ns: ends.max().unwrap_or(0) - start_ns.unwrap_or(0),
-            exact: summaries.iter().all(|one| one.exact),
+            processes,
+            duration_ns: end_ns.unwrap_or(0).saturating_sub(start_ns.unwrap_or(0)),
+            exact,
             lost,
+            notes: folding(summaries.len() as u64, folded)
+                .into_iter()
+                .collect(),
             totals,
         }
     }
+}
+
+/// That some address spaces have no summary, where some have none.
+fn folding(summaries: u64, folded: &[Command]) -> Option<String> {
+    let images: u64 = folded.iter().map(|one| one.images).sum();
+    (images > 0).then(|| {
+        format!(
+            "{} of {} have no summary, the smallest of those that have ended: they are summed up by name \
+             (--summaries keeps more)",
+            Count(images),
+            counted(images + summaries, "address space"),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -81,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_adds_up_every_address_space_and_counts_each_process_once() {
+    fn a_total_adds_up_every_address_space() {
         let mut images = [
             summary(1, 0, 1000, 500),
             summary(1, 1, 1500, 100),
@@ -93,7 +113,7 @@ mod tests {
             calls: 9,
             ..Lost::default()
         };
-        let total = Total::of(&images, lost);
+        let total = Total::of(&images, &[], 2, lost);
         assert_eq!((total.processes, total.duration_ns), (2, 1100));
         assert!(total.exact);
         assert_eq!(total.lost.calls, 9);
@@ -112,10 +132,38 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_summary_is_part_of_the_total() {
+        let images = [summary(1, 0, 1000, 500), summary(2, 0, 1200, 900)];
+        let folded = Command {
+            images: 3,
+            start_ns: 900,
+            end_ns: 5000,
+            exact: false,
+            totals: images[0].totals.clone(),
+            ..Command::default()
+        };
+        let total = Total::of(&images, &[folded], 4, Lost::default());
+        assert_eq!(
+            (total.processes, total.duration_ns, total.exact),
+            (4, 4100, false)
+        );
+        assert_eq!(total.totals.faults.total, 15);
+        assert_eq!(
+            total.notes,
+            [
+                "3 of 5 address spaces have no summary, the smallest of those that have ended: they are \
+              summed up by name (--summaries keeps more)"
+            ]
+        );
+        let whole = Total::of(&images, &[], 2, Lost::default());
+        assert!(whole.notes.is_empty() && whole.exact);
+    }
+
+    #[test]
     fn one_inexact_part_makes_the_total_inexact() {
         let mut images = [summary(1, 0, 0, 1), summary(2, 0, 0, 1)];
         images[1].exact = false;
-        assert!(!Total::of(&images, Lost::default()).exact);
+        assert!(!Total::of(&images, &[], 2, Lost::default()).exact);
     }
 
     #[test]
@@ -126,7 +174,7 @@ mod tests {
                 one.totals.unmap.munmap.calls = 1;
                 one.totals.unmap.munmap.released = bytes.map(derived);
             }
-            Total::of(&images, Lost::default())
+            Total::of(&images, &[], 2, Lost::default())
                 .totals
                 .unmap
                 .munmap
@@ -139,7 +187,7 @@ mod tests {
         let pageout = images[1].totals.advice.entry(Advice::PAGEOUT).or_default();
         pageout.calls = 1;
         pageout.released = Some(derived(4));
-        let total = Total::of(&images, Lost::default());
+        let total = Total::of(&images, &[], 2, Lost::default());
         assert_eq!(
             total.totals.advice[&Advice::PAGEOUT].released,
             Some(derived(4))
@@ -148,7 +196,7 @@ mod tests {
 
     #[test]
     fn nothing_adds_up_to_nothing() {
-        let total = Total::of(&[], Lost::default());
+        let total = Total::of(&[], &[], 0, Lost::default());
         assert_eq!((total.processes, total.duration_ns), (0, 0));
     }
 }

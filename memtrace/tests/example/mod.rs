@@ -1,5 +1,6 @@
 //! A made-up run that has one of everything, for the golden files.
 
+mod commands;
 mod go;
 mod summaries;
 
@@ -23,6 +24,7 @@ use memtrace::view::{
     Summary, Target,
 };
 
+pub use commands::{folded, many};
 pub use go::{go_lines, memstats};
 use summaries::busy;
 pub use summaries::{complete, idle, lossy, nothing_given_back};

@@ -3,7 +3,7 @@
 use super::go::{books, collection};
 use super::*;
 
-fn release(calls: u64, failed: u64, requested_bytes: u64) -> ReleaseTotals {
+pub(super) fn release(calls: u64, failed: u64, requested_bytes: u64) -> ReleaseTotals {
     ReleaseTotals {
         calls,
         failed,
@@ -12,7 +12,7 @@ fn release(calls: u64, failed: u64, requested_bytes: u64) -> ReleaseTotals {
     }
 }
 
-fn mapped(calls: u64, failed: u64, bytes: u64) -> MapTotals {
+pub(super) fn mapped(calls: u64, failed: u64, bytes: u64) -> MapTotals {
     MapTotals {
         calls,
         failed,
@@ -20,7 +20,7 @@ fn mapped(calls: u64, failed: u64, bytes: u64) -> MapTotals {
     }
 }
 
-fn class(totals: &mut Totals, class: FaultClass, faults: u64, basis: Basis) {
+pub(super) fn class(totals: &mut Totals, class: FaultClass, faults: u64, basis: Basis) {
     let one = totals.faults.class_mut(class);
     one.faults = faults;
     one.bytes = faults * PAGE;

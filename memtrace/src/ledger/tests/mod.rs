@@ -2,6 +2,7 @@
 
 mod batches;
 mod cells;
+mod folded;
 mod gaps;
 mod lazy;
 mod lazy_before;

@@ -12,6 +12,7 @@ use crate::ledger::advice::Advice;
 use crate::ledger::event::{Lost, Op};
 use crate::ledger::totals::FaultClass;
 use crate::output::exit::Exit;
+use crate::view::commands::Command;
 use crate::view::{
     CallLine, FaultRun, Header, ProcessEvent, ProcessLine, Status, Summary, Target, Total,
 };
@@ -436,6 +437,45 @@ impl<'a> SummaryRow<'a> {
     }
 }
 
+/// Address spaces without a summary, by name.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "folded")]
+pub(super) struct FoldedRow<'a> {
+    comm: Option<&'a str>,
+    exe: Option<&'a str>,
+    images: u64,
+    start_ns: u64,
+    duration_ns: u64,
+    exact: bool,
+    notes: &'a [String],
+    peak_rss_bytes: Option<u64>,
+    advice: AdviceRow<'a>,
+    unmap: UnmapRow<'a>,
+    map: MapRow,
+    unseen_calls: u64,
+    faults: FaultsRow<'a>,
+}
+
+impl<'a> FoldedRow<'a> {
+    pub(super) fn of(command: &'a Command) -> Self {
+        Self {
+            comm: command.comm.as_deref(),
+            exe: command.exe.as_deref(),
+            images: command.images,
+            start_ns: command.start_ns,
+            duration_ns: command.end_ns.saturating_sub(command.start_ns),
+            exact: command.exact,
+            notes: &command.notes,
+            peak_rss_bytes: command.peak_rss_bytes,
+            advice: AdviceRow::with_ages(&command.totals),
+            unmap: UnmapRow::of(&command.totals.unmap),
+            map: MapRow::of(&command.totals.map),
+            unseen_calls: command.totals.unseen_calls,
+            faults: FaultsRow(&command.totals.faults),
+        }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "total")]
 pub(super) struct TotalRow<'a> {
@@ -443,6 +483,7 @@ pub(super) struct TotalRow<'a> {
     duration_ns: u64,
     exact: bool,
     lost: LostCounts,
+    notes: &'a [String],
     advice: AdviceRow<'a>,
     unmap: UnmapRow<'a>,
     map: MapRow,
@@ -457,6 +498,7 @@ impl<'a> TotalRow<'a> {
             duration_ns: total.duration_ns,
             exact: total.exact,
             lost: LostCounts::of(&total.lost),
+            notes: &total.notes,
             advice: AdviceRow::with_ages(&total.totals),
             unmap: UnmapRow::of(&total.totals.unmap),
             map: MapRow::of(&total.totals.map),

@@ -15,6 +15,7 @@ use serde_json::Serializer;
 
 use super::Output;
 use crate::ledger::event::Lost;
+use crate::view::commands::Commands;
 use crate::view::{Header, Line, MemStatsLine, Status, Summary, Total};
 use fragment::TerminalSafe;
 
@@ -87,6 +88,17 @@ impl Output for JsonOutput {
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         self.write(&lines::SummaryRow::of(summary))
+    }
+
+    fn summary_in_brief(&mut self, summary: &Summary) -> io::Result<()> {
+        self.summary(summary)
+    }
+
+    fn commands(&mut self, commands: &Commands) -> io::Result<()> {
+        for one in &commands.folded {
+            self.write(&lines::FoldedRow::of(one))?;
+        }
+        Ok(())
     }
 
     fn total(&mut self, total: &Total) -> io::Result<()> {

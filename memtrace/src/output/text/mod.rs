@@ -1,6 +1,7 @@
 //! Text for people: the live stream, the status at the bottom, and the summary.
 
 mod books;
+mod commands;
 mod errno;
 mod gctrace;
 mod palette;
@@ -22,6 +23,7 @@ use super::escape::escape;
 use super::terminal::Size;
 use crate::ledger::event::Lost;
 use crate::units::{SinceStart, counted};
+use crate::view::commands::Commands;
 use crate::view::{Header, Line, MemStatsLine, Status, Summary, Target, Total};
 use palette::{Palette, paint};
 use rows::Rows;
@@ -190,6 +192,16 @@ impl Output for TextOutput {
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         self.end_stream()?;
         self.print(&summary::summary(summary, &self.palette))
+    }
+
+    /// The table of commands has its figures.
+    fn summary_in_brief(&mut self, _: &Summary) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn commands(&mut self, commands: &Commands) -> io::Result<()> {
+        self.end_stream()?;
+        self.print(&commands::table(commands, &self.palette))
     }
 
     fn total(&mut self, total: &Total) -> io::Result<()> {

@@ -60,6 +60,8 @@ pub(super) fn total(total: &Total, palette: &Palette) -> String {
     lines.extend(mapped(&total.totals));
     lines.extend(remarks(&total.totals));
     lines.extend(not_exact(total.exact, &total.lost, palette));
+    let notes = total.notes.iter();
+    lines.extend(notes.map(|note| format!("note: {}", escape(note, NOTE_COLUMNS))));
     lines.join("\n")
 }
 

@@ -177,11 +177,25 @@ impl Tracker {
             Event::Exit(exit) => (exit.pid, exit.at_ns),
             _ => return,
         };
-        // A vfork child works on its parent's image, which goes on.
-        if let Some(mm) = self.pipeline.ledger.mm_of(pid).filter(|mm| mm.pid == pid) {
-            self.recognise.image_ends((mm.pid, mm.image), at_ns);
+        let ledger = &self.pipeline.ledger;
+        match ledger.mm_of(pid) {
+            Some(mm) if mm.pid == pid => {
+                self.recognise
+                    .image_ends((mm.pid, mm.image), mm.serial, at_ns);
+                self.recognise.forget_all_but(ledger.mms());
+            }
+            // A vfork child works on its parent's image, which goes on, and has no summary.
+            Some(_) => {
+                self.enrich.unfollowed.remove(&pid);
+            }
+            None => {}
         }
         self.looked_for.remove(&pid);
+        if matches!(event, Event::Exit(_)) {
+            // The pid may become another's.
+            self.born.remove(&pid);
+            self.sampler.forget(pid);
+        }
         if let Some(taken) = self.reclaim.image_ends(pid, at_ns, kernel) {
             self.pipeline.ledger.apply(&taken);
         }

@@ -53,6 +53,7 @@ mod read_fresh;
 mod reclaim_pattern;
 mod reclaim_ranges;
 mod remove_shared;
+mod runs_many;
 mod stack_growth;
 mod swaps;
 mod switches;
@@ -122,6 +123,7 @@ fn main() {
         "reclaim_pattern" => reclaim_pattern::main(),
         "reclaim_ranges" => reclaim_ranges::main(),
         "remove_shared" => remove_shared::main(),
+        "runs_many" => runs_many::main(),
         "stack_growth" => stack_growth::main(),
         "swaps" => swaps::main(),
         "switches" => switches::main(),
