@@ -12,8 +12,9 @@ use clap::{
     ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
-use crate::config::{Action, Surroundings};
+use crate::config::{Action, Surroundings, UsageError};
 use crate::golang::endpoint::Endpoint;
+use crate::overwrite;
 use crate::units::Bytes;
 use crate::view::filter::Kind;
 
@@ -278,7 +279,7 @@ pub struct Shown {
     #[arg(long, global = true, value_name = "N", default_value_t = crate::ledger::folded::KEPT)]
     pub summaries: usize,
 
-    /// Write to this file instead of to stdout (- is stdout)
+    /// Write to this file instead of to stdout (- is stdout). A new one is readable by you alone
     #[arg(short, long, global = true, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -407,7 +408,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Reads the command line of this process, and ends it with exit status 2 where that is wrong
 /// (and 0 after `--help` and `--version`).
 pub fn parse() -> Action {
-    action_from(std::env::args_os(), &Surroundings::current()).unwrap_or_else(|error| error.exit())
+    action_from(std::env::args_os(), &Surroundings::current())
+        .and_then(|action| match &action {
+            Action::Trace(config) => overwrite::check(config).map_err(usage).map(|()| action),
+            _ => Ok(action),
+        })
+        .unwrap_or_else(|error| error.exit())
+}
+
+fn usage(error: UsageError) -> clap::Error {
+    Cli::command().error(ErrorKind::ArgumentConflict, error)
 }
 
 /// What a command line asks for.
@@ -421,8 +431,7 @@ pub fn action_from(
     let matches = Cli::command().try_get_matches_from(args).map_err(advise)?;
     refuse_idle(&matches)?;
     let cli = Cli::from_arg_matches(&matches)?;
-    Action::from_cli(cli, surroundings)
-        .map_err(|error| Cli::command().error(ErrorKind::ArgumentConflict, error))
+    Action::from_cli(cli, surroundings).map_err(usage)
 }
 
 /// Options that mean something to a trace alone. They are common to all subcommands, so that they may stand

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use crate::attach::FaultSource;
 pub use crate::cli::Format;
 use crate::cli::{self, Cli, Color, Sub};
 use crate::golang::endpoint::Endpoint;
+use crate::output::OutputFile;
 use crate::proc::page_bytes;
 pub use crate::reclaim::Style as ProgressStyle;
 use crate::units::Bytes;
@@ -151,17 +151,15 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// Opens it for writing; a file is made, or emptied.
+    /// Makes it ready for writing. A file is made, or emptied, by the first write only.
     ///
     /// # Errors
-    /// Those of open(2), with the file's name.
-    pub fn open(&self) -> io::Result<Box<dyn Write + Send>> {
+    /// Those of [`OutputFile::find`].
+    pub fn open(&self, stopped: &dyn Fn() -> Option<i32>) -> anyhow::Result<Box<dyn Write + Send>> {
         Ok(match self {
             Self::Stdout => Box::new(io::stdout()),
             Self::Stderr => Box::new(io::stderr()),
-            Self::File(path) => Box::new(File::create(path).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot write {path:?} (-o): {error}"))
-            })?),
+            Self::File(path) => Box::new(OutputFile::find(path, stopped)?),
         })
     }
 }
@@ -214,6 +212,8 @@ pub enum UsageError {
     GcTraceStdin,
     RingbufTooLarge(Bytes),
     RingbufEmpty,
+    /// -o names what the run reads, which is this.
+    OutputIsInput(&'static str),
 }
 
 impl fmt::Display for UsageError {
@@ -271,6 +271,9 @@ impl fmt::Display for UsageError {
                 Bytes(MAX_RINGBUF)
             ),
             Self::RingbufEmpty => f.write_str("--ringbuf-size must be more than 0"),
+            Self::OutputIsInput(what) => {
+                write!(f, "-o names {what}, which would be overwritten: give -o another file")
+            }
         }
     }
 }

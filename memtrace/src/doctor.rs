@@ -2,9 +2,11 @@
 
 mod checks;
 mod kernel;
+mod own_file;
 
 use std::io::{self, Write};
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use crate::attach::Tried;
@@ -113,8 +115,9 @@ pub fn examine(probe: impl Fn() -> Tried) -> Findings {
 /// # Errors
 /// When the report cannot be written.
 pub fn run(report: &Report, probe: impl Fn() -> Tried) -> anyhow::Result<u8> {
-    // Opened first, so that a name that cannot be written is told before the machine is looked at.
-    let mut sink = report.sink.open()?;
+    // First, so that a name that cannot be written is told before the machine is looked at. A signal
+    // ends the process, which handles none here.
+    let mut sink = report.sink.open(&|| None)?;
     let findings = examine(probe);
     let written = match report.format {
         Format::Text => findings.write_text(&mut sink, report.color),
@@ -123,7 +126,7 @@ pub fn run(report: &Report, probe: impl Fn() -> Tried) -> anyhow::Result<u8> {
     match written.and_then(|()| sink.flush()) {
         // Whoever read it has had enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        result => result?,
+        result => result.context("cannot write the report")?,
     }
     Ok(u8::from(findings.fault_source.is_none()))
 }

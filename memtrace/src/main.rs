@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use memtrace::config::{Action, Config, Format, Sink};
 use memtrace::output::terminal::{self, Size};
-use memtrace::output::{JsonOutput, Output, TextOptions, TextOutput};
+use memtrace::output::{JsonOutput, Output, Stopped, TextOptions, TextOutput};
 use memtrace::say::say;
 use memtrace::{attach, cli, demo, doctor, reclaim, session};
 
@@ -22,7 +22,10 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             say(format_args!("{error:#}"));
-            ExitCode::FAILURE
+            match error.downcast_ref::<Stopped>() {
+                Some(stopped) => ExitCode::from(stopped.exit_code()),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -35,13 +38,13 @@ fn trace(config: &Config) -> anyhow::Result<u8> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(session::run(config, || open(config)))
+        .block_on(session::run(config, |stopped| open(config, stopped)))
 }
 
 /// The output that the configuration asks for.
-fn open(config: &Config) -> io::Result<Box<dyn Output>> {
+fn open(config: &Config, stopped: &dyn Fn() -> Option<i32>) -> anyhow::Result<Box<dyn Output>> {
     let report = &config.report;
-    let sink = report.sink.open()?;
+    let sink = report.sink.open(stopped)?;
     Ok(match report.format {
         Format::Json => Box::new(JsonOutput::new(sink)),
         Format::Text => Box::new(TextOutput::new(

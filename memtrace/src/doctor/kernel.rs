@@ -1,6 +1,7 @@
 //! The checks of what the kernel offers and lets this user do.
 
 use super::Check;
+use super::own_file::{GIVE_TO_GROUP, OwnFile, WHY_GROUP, own_file};
 use crate::kernel::caps::{self, Caps};
 use crate::kernel::tracefs::{self, TracefsError, with_tracefs};
 use crate::kernel::{BTF_PATH, Kernel, Lockdown, Version, has_btf, lockdown, memlock};
@@ -22,6 +23,7 @@ pub(super) fn checks() -> Vec<Check> {
         architecture(&kernel.machine),
         capabilities(caps, namespace::in_initial_user_namespace()),
         other_users(caps),
+        own_file(OwnFile::read()),
         lockdown_mode(lockdown()),
         btf(has_btf()),
         tracefs_mount(mounted, with_tracefs(|| ())),
@@ -72,7 +74,9 @@ pub(super) fn capabilities(caps: Caps, initial_user_namespace: bool) -> Check {
         format!("missing: {}", missing.join(" and ")),
     );
     if initial_user_namespace {
-        check.advise("run memtrace with sudo, or once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v memtrace)\"")
+        check.advise(format!(
+            "run memtrace with sudo; or let one group run it without (one group only, since {WHY_GROUP}): {GIVE_TO_GROUP}"
+        ))
     } else {
         check.advise("those of a user namespace (a rootless container) do not count: run memtrace on the host")
     }

@@ -1,5 +1,6 @@
 //! Tests of the checks, of given facts and of this machine.
 
+use super::own_file::{OwnFile, own_file};
 use super::*;
 use crate::config::Sink;
 use crate::kernel::caps::{BPF, Caps, PERFMON, SYS_PTRACE};
@@ -61,6 +62,33 @@ fn missing_capabilities_are_named() {
         kernel::other_users(Caps::from_bits(1 << SYS_PTRACE)).verdict,
         Verdict::Ok
     );
+}
+
+#[test]
+fn capabilities_are_advised_for_one_group_and_why_is_said() {
+    let advice = kernel::capabilities(Caps::default(), true).advice.unwrap();
+    for word in [
+        "every process of the machine, root's too",
+        "chown root:memtrace",
+        "chmod 0750",
+        "cap_dac_read_search+ep",
+    ] {
+        assert!(advice.contains(word), "{word} is missing in {advice}");
+    }
+    // chown takes capabilities away.
+    assert!(advice.find("chown") < advice.find("setcap"), "{advice}");
+}
+
+#[test]
+fn a_file_with_capabilities_that_everyone_may_run_is_told_of() {
+    let check = |capabilities, mode| own_file(Ok(OwnFile { capabilities, mode }));
+    assert_eq!(check(false, 0o755).verdict, Verdict::Ok);
+    assert_eq!(check(true, 0o750).verdict, Verdict::Ok);
+    let open = check(true, 0o755);
+    assert!(open.verdict == Verdict::Note && open.detail.contains("root's too"));
+    assert!(open.advice.unwrap().contains("chmod 0750"));
+    let setuid = check(false, 0o4755);
+    assert!(setuid.verdict == Verdict::Note && setuid.advice.unwrap().contains("u-s"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::fetch::Client;
 use crate::clock;
 use crate::proc::shares::{self, Shares};
+use crate::rights;
 
 /// For one part of CPU time spent on the walk through the mappings, so many of none.
 const REST: u64 = 99;
@@ -117,7 +118,8 @@ impl Poll {
 
 fn answer(client: &mut Client, request: Request, not_before_ns: &mut u64) -> Reply {
     let asked_ns = clock::now_ns();
-    let reading = client.read();
+    // TLS reads the files of certificates that the environment names (SSL_CERT_FILE).
+    let reading = rights::with_own(|| client.read()).unwrap_or_else(|why| Err(why.to_string()));
     let at_ns = clock::now_ns();
     let reading = reading.map(|reading| {
         let due = request.last || at_ns >= *not_before_ns;

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use super::user::User;
+use crate::rights::Own;
 
 /// How far the child has come. Sent as [`Report`]: ready once, then at most one failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,7 @@ pub(super) enum Stage {
     Trace = 2,
     Exec = 3,
     Stderr = 4,
+    Rights = 5,
 }
 
 /// What the child sends on its pipe: a stage, and the errno that it failed with.
@@ -37,6 +39,7 @@ pub(super) fn read_report([a, b, c, d, e, f, g, h]: Report) -> Option<(Stage, io
         2 => Stage::Trace,
         3 => Stage::Exec,
         4 => Stage::Stderr,
+        5 => Stage::Rights,
         _ => return None,
     };
     let errno = i32::from_ne_bytes([e, f, g, h]);
@@ -48,6 +51,9 @@ pub(super) struct Plan {
     pub argv: Pointers,
     pub env: Pointers,
     pub user: Option<User>,
+    /// What the child is to have, where memtrace has more than its user: the command is found and
+    /// run with these, and so is --user refused.
+    pub own: Option<Own>,
     /// Ours, to close: else the child would keep its own go pipe open, and our BPF programs alive.
     pub close: Vec<RawFd>,
     /// The child reads one byte from here before it goes on.
@@ -92,6 +98,11 @@ impl Plan {
                 && libc::dup2(fd, libc::STDERR_FILENO) < 0
             {
                 self.fail(Stage::Stderr, 1);
+            }
+            if let Some(own) = &self.own
+                && !own.keep_only()
+            {
+                self.fail(Stage::Rights, 1);
             }
             if let Some(user) = &self.user
                 && !become_user(user)

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use super::child::Stage;
+use crate::rights;
 
 /// Why no process could be made. The exit status is 1.
 #[derive(Debug)]
@@ -134,7 +135,8 @@ pub(super) fn exec_error(
     let command = command.to_owned();
     match failure {
         Some((Stage::Exec, error)) if error.raw_os_error() == Some(libc::ENOENT) => {
-            let interpreter = has_slash(&command) && Path::new(&command).exists();
+            let exists = || Path::new(&command).exists();
+            let interpreter = has_slash(&command) && rights::with_own(exists).unwrap_or(false);
             ExecError::NotFound {
                 command,
                 interpreter,
@@ -161,7 +163,8 @@ fn is_anywhere(command: &OsStr) -> bool {
         return true;
     }
     std::env::var_os("PATH").is_none_or(|path| {
-        std::env::split_paths(&path).any(|directory| directory.join(command).exists())
+        let any = || std::env::split_paths(&path).any(|folder| folder.join(command).exists());
+        rights::with_own(any).unwrap_or(true)
     })
 }
 

@@ -12,6 +12,7 @@ use super::child::{Plan, Pointers, Report, Stage, read_report};
 use super::user::User;
 use super::{Launch, LaunchError};
 use crate::proc::stat;
+use crate::rights::Own;
 
 /// What the worker has to tell after the fork.
 pub(super) enum Event {
@@ -43,6 +44,7 @@ pub(super) fn start(
     let failed = |what| move |error| LaunchError::Io(what, error);
     keep_children();
     let lock = FORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = Own::if_less().map_err(failed("capget"))?;
     let (go_read, go) = io::pipe().map_err(failed("pipe"))?;
     let (reports, report) = io::pipe().map_err(failed("pipe"))?;
     let name = user.as_ref().map(|user| user.name.clone());
@@ -52,6 +54,7 @@ pub(super) fn start(
         argv,
         env,
         user,
+        own,
         close: private_fds(&keep, &[go.as_raw_fd(), reports.as_raw_fd()]),
         go: go_fd,
         report: report_fd,
@@ -88,6 +91,9 @@ pub(super) fn start(
             }
             Ok(Event::Ended(_, Some((Stage::Stderr, error)))) => {
                 LaunchError::Io("its stderr", error)
+            }
+            Ok(Event::Ended(_, Some((Stage::Rights, error)))) => {
+                LaunchError::Io("giving up memtrace's own rights", error)
             }
             Ok(Event::Ended(status, _)) => LaunchError::Ended(status),
             Ok(Event::Failed(error)) => LaunchError::Io("waiting for it", error),

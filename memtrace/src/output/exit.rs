@@ -45,7 +45,7 @@ impl fmt::Display for Exit {
     }
 }
 
-fn signal_name(signal: i32) -> Option<&'static str> {
+pub(super) fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         libc::SIGHUP => "SIGHUP",
         libc::SIGINT => "SIGINT",

@@ -8,11 +8,13 @@ use crate::view::{Header, Line, MemStatsLine, Status, Summary, Total};
 
 mod escape;
 mod exit;
+mod file;
 pub mod json;
 pub mod terminal;
 pub mod text;
 
 pub use escape::escape;
+pub use file::{OutputFile, Stopped};
 pub use json::JsonOutput;
 pub use text::{TextOptions, TextOutput};
 

@@ -16,8 +16,10 @@ mod write;
 
 use std::io::{self, Write};
 
+use anyhow::Context as _;
+
 use crate::clock;
-use crate::config::{Format, Method, Reclaim};
+use crate::config::{Format, Method, Reclaim, Sink};
 use crate::proc::resolve::{self, Process};
 use crate::say::say;
 pub use balloon::be_worker as be_balloon;
@@ -33,18 +35,38 @@ use work::{Kernel as _, Refusal};
 /// # Errors
 /// When the report cannot be written, or with `--watch` the processes cannot be traced.
 pub fn run(config: &Reclaim) -> anyhow::Result<u8> {
-    // Opened first, so that a name that cannot be written is told before anything is taken.
-    let sink = config.report.sink.open()?;
     stop::listen()?;
     if matches!(config.method, Method::Balloon { .. }) {
         stop::listen_to_suspension()?;
     }
     match config.watch {
-        Some(time) => watch::run(config, time, sink),
-        None => {
-            let mut sink = sink;
-            Ok(all(config, &mut sink)?.status)
+        Some(time) => watch::run(config, time),
+        None => Ok(all(config, &mut Out::new(config))?.status),
+    }
+}
+
+/// Where the reports go.
+struct Out {
+    sink: Sink,
+    open: Option<Box<dyn Write + Send>>,
+}
+
+impl Out {
+    fn new(config: &Reclaim) -> Self {
+        Self {
+            sink: config.report.sink.clone(),
+            open: None,
         }
+    }
+
+    /// To be asked once there is a process to take from, and before anything is taken: a name that
+    /// cannot be written is told then.
+    fn ready(&mut self) -> anyhow::Result<&mut (dyn Write + Send)> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.sink.open(&stop::asked_by)?,
+        };
+        Ok(&mut **self.open.insert(open))
     }
 }
 
@@ -67,25 +89,32 @@ struct Took {
     bytes: Option<u64>,
 }
 
+const WRITING: &str = "cannot write the report";
+
 /// Each process in turn, each with its report.
-fn all(config: &Reclaim, sink: &mut dyn Write) -> anyhow::Result<Round> {
+fn all(config: &Reclaim, out: &mut Out) -> anyhow::Result<Round> {
     let mut round = Round::default();
     let mut done = Vec::new();
     for &id in &config.pids {
         if stop::asked() {
             break;
         }
-        match resolved(id, &mut done).and_then(|process| match process {
-            Some(process) => one(&process, config).map(Some),
-            None => Ok(None),
-        }) {
-            Ok(Some(outcome)) => {
-                match written(&outcome, config, sink) {
+        let outcome = match resolved(id, &mut done) {
+            Ok(Some(process)) => {
+                out.ready()?;
+                one(&process, config)
+            }
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(outcome) => {
+                match written(&outcome, config, out.ready()?) {
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                         round.unheard = true;
                         break;
                     }
-                    result => result?,
+                    result => result.context(WRITING)?,
                 }
                 round.took.push(Took {
                     pid: outcome.pid,
@@ -93,7 +122,6 @@ fn all(config: &Reclaim, sink: &mut dyn Write) -> anyhow::Result<Round> {
                     comm: outcome.comm,
                 });
             }
-            Ok(None) => {}
             Err(error) => {
                 say(error);
                 round.status = 1;

@@ -1,13 +1,14 @@
 //! Ctrl-C while the kernel works: the first one ends with the report of what was done, the second at once.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::Context as _;
 
 use crate::session::ending::is_ignored;
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// The number of the signal that came; 0 before it.
+static ASKED: AtomicI32 = AtomicI32::new(0);
 
 /// Takes note of SIGINT, SIGTERM and SIGHUP from now on, but for those that whoever started us wants ignored.
 ///
@@ -31,7 +32,7 @@ fn listen_to(numbers: &[i32]) -> anyhow::Result<()> {
             continue;
         }
         let note = move || {
-            if ASKED.swap(true, Ordering::Relaxed) {
+            if ASKED.swap(number, Ordering::Relaxed) != 0 {
                 // SAFETY: _exit may be called from a signal handler.
                 unsafe { libc::_exit(128 + number) };
             }
@@ -51,5 +52,10 @@ pub(super) fn flow() -> ControlFlow<()> {
 }
 
 pub(super) fn asked() -> bool {
-    ASKED.load(Ordering::Relaxed)
+    asked_by().is_some()
+}
+
+/// The signal that asked.
+pub(super) fn asked_by() -> Option<i32> {
+    Some(ASKED.load(Ordering::Relaxed)).filter(|&number| number != 0)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Round, Took, all};
+use super::{Out, Round, Took, WRITING, all};
 use crate::config::{Format, Reclaim};
 use crate::output::{escape, json as lines};
 use crate::proc::resolve;
@@ -22,11 +22,8 @@ const NAME_COLUMNS: usize = 40;
 ///
 /// # Errors
 /// When they cannot be traced, with nothing taken; or a report cannot be written.
-pub(super) fn run(
-    config: &Reclaim,
-    time: Duration,
-    mut sink: Box<dyn Write + Send>,
-) -> anyhow::Result<u8> {
+pub(super) fn run(config: &Reclaim, time: Duration) -> anyhow::Result<u8> {
+    let mut out = Out::new(config);
     let mut pids = Vec::new();
     // What cannot be resolved is told when its turn to be taken from comes.
     for process in config
@@ -39,14 +36,16 @@ pub(super) fn run(
         }
     }
     if pids.is_empty() {
-        return Ok(all(config, &mut sink)?.status);
+        return Ok(all(config, &mut out)?.status);
     }
-    let sink = Arc::new(Mutex::new(sink));
+    // Before anything is attached.
+    out.ready()?;
+    let out = Arc::new(Mutex::new(out));
     let job = {
-        let (config, sink) = (config.clone(), Arc::clone(&sink));
+        let (config, out) = (config.clone(), Arc::clone(&out));
         move || {
-            let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            all(&config, &mut *sink)
+            let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+            all(&config, &mut out)
         }
     };
     // One thread is enough, as for a trace; the taking has another of its own.
@@ -59,7 +58,8 @@ pub(super) fn run(
     if round.unheard {
         return Ok(round.status);
     }
-    let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+    let sink = out.ready()?;
     for took in round.took {
         let Some(watched) = watched.iter().find(|one| one.pid == took.pid) else {
             continue;
@@ -73,12 +73,12 @@ pub(super) fn run(
             watched,
         };
         let written = match config.report.format {
-            Format::Text => view.text(config.report.color, &mut *sink),
-            Format::Json => view.json(&mut *sink),
+            Format::Text => view.text(config.report.color, sink),
+            Format::Json => view.json(sink),
         };
         match written.and_then(|()| sink.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            result => result?,
+            result => result.context(WRITING)?,
         }
     }
     Ok(round.status)

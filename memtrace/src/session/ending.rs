@@ -1,6 +1,6 @@
 //! What ends a run: signals, time, or the targets themselves.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,6 +19,8 @@ pub enum Ending {
 /// Signals so far, and how many of them may be answered in good order.
 static SEEN: AtomicU32 = AtomicU32::new(0);
 static ANSWERED: AtomicU32 = AtomicU32::new(1);
+/// The number of the first; 0 before it.
+static FIRST: AtomicI32 = AtomicI32::new(0);
 
 /// The signals that end a run; None for one that whoever started us wants ignored (nohup, say).
 pub struct Signals {
@@ -56,6 +58,11 @@ impl Signals {
     }
 }
 
+/// The first signal that came, for who cannot wait for [`Signals::next`].
+pub fn first() -> Option<i32> {
+    Some(FIRST.load(Ordering::Relaxed)).filter(|&number| number != 0)
+}
+
 /// True for the signals that end a run in good order.
 pub fn is_answered(number: i32) -> bool {
     matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP)
@@ -66,6 +73,7 @@ fn handle(number: i32) -> anyhow::Result<Option<Signal>> {
         return Ok(None);
     }
     let count = move || {
+        let _ = FIRST.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
         if SEEN.fetch_add(1, Ordering::Relaxed) >= ANSWERED.load(Ordering::Relaxed) {
             // SAFETY: _exit may be called from a signal handler.
             unsafe { libc::_exit(128 + number) };

@@ -17,6 +17,7 @@ use crate::config::GcSource;
 use crate::golang::gctrace::Event;
 use crate::golang::gctrace::digest::{Digest, Reader};
 use crate::launch::relay::{self, Copies};
+use crate::rights;
 use crate::units::{Bytes, counted};
 use crate::view::gctrace::GcTrace;
 use follow::Followed;
@@ -83,8 +84,12 @@ pub fn start(source: Option<&GcSource>) -> anyhow::Result<Started> {
             (followed("-".to_owned(), Followed::stdin(file))?, None)
         }
         Some(GcSource::File(path)) => {
-            let followed_file = Followed::open(path)
-                .map_err(|error| anyhow!("cannot read {path:?} (--gctrace): {error}"))?;
+            let followed_file = Followed::open(path).map_err(|error| {
+                anyhow!(
+                    "cannot read {path:?} (--gctrace): {error}{}",
+                    rights::hint(&error)
+                )
+            })?;
             let name = path.to_string_lossy().into_owned();
             (followed(name, followed_file)?, None)
         }

@@ -18,8 +18,6 @@ mod targets;
 mod tracker;
 pub mod watch;
 
-use std::io;
-
 use anyhow::Context as _;
 use tokio::time::MissedTickBehavior;
 
@@ -34,13 +32,13 @@ use ending::{Ending, Signals};
 use tracker::Tracker;
 
 /// Traces until the end and returns the exit status. `open` makes the output, once it is known whom
-/// to trace: a wrong pid costs no file its content.
+/// to trace; it is given what tells of a signal that has come, for where it has to wait.
 ///
 /// # Errors
 /// When nothing could be traced, or the output could not be written.
 pub async fn run(
     config: &Config,
-    open: impl FnOnce() -> io::Result<Box<dyn Output>>,
+    open: impl FnOnce(&dyn Fn() -> Option<i32>) -> anyhow::Result<Box<dyn Output>>,
 ) -> anyhow::Result<u8> {
     // Before anything else, so that no signal finds us half-way without a handler.
     let launches = !matches!(config.target, Target::Pids(_));
@@ -48,7 +46,7 @@ pub async fn run(
     kernel_log::debug(config.verbose);
     let running = targets::find(&config.target)?;
     // A file that can't be written is better known before anything is attached.
-    let output = open()?;
+    let output = open(&ending::first)?;
     let mut launched = None;
     match trace(config, running, output, signals, &mut launched).await {
         Ok(Some(not_launched)) => return Ok(not_launched),

@@ -10,8 +10,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::ending::is_answered;
-use super::kernel_log;
 use super::tracker::Tracker;
+use super::{is_closed_pipe, kernel_log};
 use crate::attach::{self, Attached, FaultSource, Options, RingEnds};
 use crate::clock;
 use crate::config::{Config, Target};
@@ -216,7 +216,8 @@ impl Launched {
         tracker: &mut Tracker,
         attached: &mut Attached,
     ) -> anyhow::Result<Option<u8>> {
-        let mut target = None;
+        let mut written = Ok(());
+        let fault_source = self.fault_source;
         let result = self.launch.exec(|pid| {
             // It stands at its first instruction: what is mapped now is all that exec mapped.
             if let Ok(maps) = proc::maps::read(pid) {
@@ -227,19 +228,21 @@ impl Launched {
             tracker.count_exactly(pid, attached);
             // Its libraries are not mapped yet: it is looked at again when it has exec'd.
             tracker.recognise.ask((pid, 0));
-            target = Some(view::Target {
+            let target = view::Target {
                 pid,
                 comm: proc::comm(pid).unwrap_or_default(),
                 exe: proc::exe(pid),
                 runtime: tracker.recognise.line((pid, 0)),
-            });
+            };
+            written = header(fault_source, vec![target]).and_then(|header| tracker.header(&header));
+            // Before its first instruction: a command that nothing can be written of is not to run unseen.
+            if written.as_ref().is_err_and(|error| !is_closed_pipe(error)) {
+                // SAFETY: kill takes integers; the pid is our own child's, which is not reaped yet.
+                unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+            }
         });
         match result {
-            Ok(()) => {
-                let targets = target.into_iter().collect();
-                tracker.header(&header(self.fault_source, targets)?)?;
-                Ok(None)
-            }
+            Ok(()) => written.map(|()| None),
             Err(error) => {
                 say(&error);
                 Ok(Some(error.exit_code()))

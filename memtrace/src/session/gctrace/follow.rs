@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Telling;
+use crate::rights;
 use crate::units::Bytes;
 
 /// What of a file is read that was there before: enough for the state at the start, whatever a log's age.
@@ -185,7 +186,9 @@ impl Followed {
         }
         let Some(path) = &self.path else { return };
         // While there is none of that name, whoever writes has this one open still.
-        let Ok(named) = path.metadata() else { return };
+        let Ok(Ok(named)) = rights::with_own(|| path.metadata()) else {
+            return;
+        };
         if (named.dev(), named.ino()) == (now.dev(), now.ino()) {
             return;
         }
@@ -216,11 +219,13 @@ impl Followed {
     }
 }
 
+/// Opens a file that the user names, with the user's rights.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = rights::with_own(|| options.open(path))??;
     let metadata = file.metadata()?;
     let kind = metadata.file_type();
     if kind.is_dir() {
