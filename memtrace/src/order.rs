@@ -35,6 +35,7 @@ impl Reorder {
             Event::Mappings(_)
                 | Event::Executable(_)
                 | Event::Folios(_)
+                | Event::Flags(_)
                 | Event::Sample(_)
                 | Event::Taken(_)
                 | Event::Measuring(_)

@@ -75,15 +75,14 @@ fn is_counted(summary: &Record) {
     assert!(["exact", "measured"].contains(&basis), "{summary}");
 }
 
-/// The parts make the sum.
+/// What is known of the parts fits into what was marked, and what may be fills it.
 fn adds_up(summary: &Record) {
     let part = |name: &str| summary.count(&format!("lazy_balance.{name}"));
-    assert_eq!(
-        part("marked_bytes"),
-        part("still_lazy_bytes")
-            + part("reclaimed_bytes")
-            + part("reused_silently_bytes")
-            + part("dropped_bytes"),
+    let known = part("still_lazy_bytes") + part("reclaimed_bytes");
+    let marked = part("marked_bytes");
+    assert!(known + part("reused_at_least_bytes") <= marked, "{summary}");
+    assert!(
+        marked <= known + part("reused_silently_bytes") + part("dropped_bytes"),
         "{summary}"
     );
 }

@@ -197,7 +197,8 @@ fn what_memory_the_machine_gives_and_takes_is_told() {
     let thp = |global| Thp {
         global: Some(global),
         sizes: vec![(2 << 20, Mode::Inherit)],
-        cached: false,
+        huge_files: false,
+        large_shmem: false,
         zero_page: true,
     };
     assert!(

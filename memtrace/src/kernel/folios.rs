@@ -39,8 +39,9 @@ pub struct Thp {
     pub global: Option<Mode>,
     /// Each size in bytes with its mode (Linux 6.8); before that the PMD size alone, with the global mode.
     pub sizes: Vec<(u64, Mode)>,
-    /// The page cache may hold folios that one fault maps whole.
-    pub cached: bool,
+    /// As in [`Folios`].
+    pub huge_files: bool,
+    pub large_shmem: bool,
     /// A read of memory that may get a huge page maps the huge zero page (use_zero_page).
     pub zero_page: bool,
 }
@@ -56,18 +57,19 @@ impl Thp {
             return Self {
                 global: None,
                 sizes: Vec::new(),
-                cached: may_cache_folios(path, &[]),
+                huge_files: may_have_huge_files(),
+                large_shmem: false,
                 zero_page: true,
             };
         };
-        let mut cached_sizes = Vec::new();
+        let mut shmem_sizes = Vec::new();
         let mut sizes: Vec<(u64, Mode)> = std::fs::read_dir(path)
             .into_iter()
             .flatten()
             .filter_map(|entry| {
                 let entry = entry.ok()?;
                 let bytes = size_of_name(entry.file_name().to_str()?)?;
-                cached_sizes.push(entry.path().join("shmem_enabled"));
+                shmem_sizes.push(entry.path().join("shmem_enabled"));
                 // Some sizes exist for shmem only and have no such file.
                 let mode = read_word(entry.path().join("enabled")).ok()?;
                 Some((bytes, Mode::parse(&mode)))
@@ -84,7 +86,8 @@ impl Thp {
         Self {
             global: Some(Mode::parse(&global)),
             sizes,
-            cached: may_cache_folios(path, &cached_sizes),
+            huge_files: may_have_huge_files(),
+            large_shmem: may_have_large_shmem(path, &shmem_sizes),
             zero_page: zero_page.is_ok_and(|word| word == "1"),
         }
     }
@@ -136,7 +139,8 @@ impl Thp {
             pid,
             any,
             advised,
-            cached: self.cached,
+            huge_files: self.huge_files,
+            large_shmem: self.large_shmem,
             zero_page: self.zero_page,
         }
     }
@@ -166,16 +170,20 @@ pub fn folios(at_ns: u64, pid: u32) -> Folios {
     Thp::read().folios(at_ns, pid, enabled)
 }
 
-/// Whether the page cache may hold folios that one fault maps whole: tmpfs and shared memory by
-/// their settings (mm/shmem.c:shmem_huge_global_enabled), or what is there now.
-fn may_cache_folios(path: &Path, sizes: &[PathBuf]) -> bool {
+/// Whether shared memory may have folios larger than a page, by the settings
+/// (mm/shmem.c:shmem_allowable_huge_orders) or because there are some now.
+fn may_have_large_shmem(path: &Path, sizes: &[PathBuf]) -> bool {
     let by_size = sizes.iter().filter_map(|path| read_word(path).ok());
     let global = read_word(path.join("shmem_enabled")).ok();
     let on = by_size
         .chain(global)
         .any(|text| !matches!(selected(&text), Some("never" | "inherit" | "deny")));
     // What can't be read is not relied on to be none.
-    on || meminfo::cached_huge_bytes().is_none_or(|bytes| bytes > 0)
+    on || meminfo::huge_cache().is_none_or(|huge| huge.shmem_bytes > 0)
+}
+
+fn may_have_huge_files() -> bool {
+    meminfo::huge_cache().is_none_or(|huge| huge.file_bytes > 0)
 }
 
 /// The size in a directory name such as `hugepages-64kB`, in bytes.
@@ -201,7 +209,8 @@ mod tests {
         Thp {
             global: Some(global),
             sizes: sizes.to_vec(),
-            cached: false,
+            huge_files: false,
+            large_shmem: false,
             zero_page: true,
         }
     }

@@ -14,6 +14,8 @@ pub enum Event {
     Mappings(Mappings),
     /// What a process runs.
     Executable(Executable),
+    /// What mappings that were known already ask for.
+    Flags(MappingFlags),
     /// Which folio sizes the kernel may use.
     Folios(Folios),
     Fork(Fork),
@@ -44,6 +46,7 @@ impl Event {
             Self::Begin(e) => e.at_ns,
             Self::Mappings(e) => e.at_ns,
             Self::Executable(e) => e.at_ns,
+            Self::Flags(e) => e.at_ns,
             Self::Folios(e) => e.at_ns,
             Self::Fork(e) => e.at_ns,
             Self::Exec(e) => e.at_ns,
@@ -132,6 +135,16 @@ pub struct Executable {
     pub path: Arc<str>,
 }
 
+/// The VmFlags of a process's mappings, as /proc/PID/smaps showed them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingFlags {
+    /// When the read began.
+    pub at_ns: u64,
+    pub pid: u32,
+    /// In ascending order; what is not in it has none that matter.
+    pub list: Vec<(std::ops::Range<u64>, VmFlags)>,
+}
+
 /// What a mapping's VmFlags say that matters here (fs/proc/task_mmu.c:show_smap_vma_flags).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmFlags {
@@ -209,9 +222,11 @@ pub struct Folios {
     pub any: FolioSizes,
     /// What an anonymous mapping may get under MADV_HUGEPAGE.
     pub advised: FolioSizes,
-    /// The page cache may hold folios that one fault maps whole: of tmpfs and shared memory
-    /// (shmem_enabled), or of files (FileHugePages in /proc/meminfo).
-    pub cached: bool,
+    /// The page cache may hold huge pages of files (FileHugePages in /proc/meminfo), each of which one
+    /// fault maps whole.
+    pub huge_files: bool,
+    /// Shared memory may have folios larger than a page (shmem_enabled), which one fault maps whole.
+    pub large_shmem: bool,
     /// A read of memory that may get a huge page maps the huge zero page (use_zero_page), and
     /// populates nothing.
     pub zero_page: bool,
@@ -226,7 +241,8 @@ impl Folios {
             pid,
             any: sizes,
             advised: sizes,
-            cached: true,
+            huge_files: true,
+            large_shmem: true,
             zero_page: false,
         }
     }
@@ -238,7 +254,8 @@ impl Folios {
             pid,
             any: FolioSizes::NONE,
             advised: FolioSizes::NONE,
-            cached: false,
+            huge_files: false,
+            large_shmem: false,
             zero_page: true,
         }
     }

@@ -30,8 +30,10 @@ pub struct Ground {
     pub hugetlb: Option<u64>,
     /// The folios that anonymous memory may get here.
     pub sizes: FolioSizes,
-    /// One fault may map a huge folio of the page cache.
-    pub huge_cached: bool,
+    /// One fault may map a huge page of a file.
+    pub huge_file: bool,
+    /// One fault may map a larger folio of shared memory.
+    pub large_shmem: bool,
     /// As [`Vma::written`].
     pub written: bool,
     /// As [`Folios::zero_page`](super::event::Folios::zero_page).
@@ -52,7 +54,8 @@ impl Ground {
             faults_anew: vma.mapping.flags.faults_anew,
             hugetlb: vma.mapping.flags.hugetlb,
             sizes: space.folio_sizes(vma),
-            huge_cached: space.folios.cached || vma.mapping.flags.huge == HugeAdvice::Huge,
+            huge_file: space.folios.huge_files || vma.mapping.flags.huge == HugeAdvice::Huge,
+            large_shmem: space.folios.large_shmem && vma.is_shmem(),
             written: vma.written,
             huge_zero_page: space.folios.zero_page,
         }
@@ -72,7 +75,8 @@ impl Ground {
             faults_anew: false,
             hugetlb: None,
             sizes: FolioSizes::NONE,
-            huge_cached: false,
+            huge_file: false,
+            large_shmem: false,
             written: true,
             huge_zero_page: true,
         }

@@ -138,6 +138,11 @@ impl Ledger {
                     mm.mappings(mappings);
                 }
             }
+            Event::Flags(flags) => {
+                if let Some(mm) = self.mm_mut(flags.pid) {
+                    mm.space.learn_flags(&flags.list);
+                }
+            }
             Event::Folios(folios) => {
                 if let Some(mm) = self.mm_mut(folios.pid) {
                     mm.folios(folios);

@@ -40,11 +40,12 @@ impl Space {
             return block.start.max(ground.range.start)..block.end.min(ground.range.end);
         }
         if ground.file {
-            let alone = present || (writes && !(ground.shared && ground.huge_cached));
-            return if alone {
+            // A write to a private mapping copies one page. A write to a shared one maps one, or a folio.
+            let copies = writes && !ground.shared;
+            return if present || copies {
                 page
             } else {
-                self.around(ground, addr)
+                self.around(ground, addr, writes)
             };
         }
         if ground.sizes.is_none() {
@@ -80,30 +81,34 @@ impl Space {
             .unwrap_or(page)
     }
 
-    /// What a fault on a file may map: some 64 KiB from the start of the mapping or of an aligned
-    /// block, whichever comes later, and never past the page table or the mapping. Where mprotect has
-    /// divided the mapping can't be told, and so neither where the block begins. A huge folio of
-    /// the page cache is mapped whole (mm/memory.c:finish_fault, do_set_pmd).
-    fn around(&self, ground: &Ground, addr: u64) -> Range<u64> {
+    /// What a fault on a file may map: a read, some 64 KiB from the start of the mapping or of an
+    /// aligned block, whichever comes later, and never past the page table or the mapping. Where
+    /// mprotect has divided the mapping can't be told, and so neither where the block begins. A huge
+    /// page of a file, or a larger folio of shared memory, is mapped whole (mm/memory.c:finish_fault).
+    fn around(&self, ground: &Ground, addr: u64, writes: bool) -> Range<u64> {
         let table = block_of(addr, PMD);
-        let most = if ground.huge_cached {
-            table
-        } else {
-            let end = addr.saturating_add(FAULT_AROUND);
-            block_of(addr, FAULT_AROUND).start..end.min(table.end)
-        };
-        let alike = |beside: &Vma| beside.is_file();
+        let within = self.files_around(ground, &table);
+        if ground.large_shmem || (ground.huge_file && within == table) {
+            return within;
+        }
+        if writes {
+            return addr..addr.saturating_add(PAGE);
+        }
+        let end = addr.saturating_add(FAULT_AROUND);
+        block_of(addr, FAULT_AROUND).start.max(within.start)..end.min(within.end)
+    }
+
+    /// The part of `most` that is one mapping of a file, perhaps: the kernel may have joined some.
+    fn files_around(&self, ground: &Ground, most: &Range<u64>) -> Range<u64> {
+        let file_at = |addr: u64| self.vmas.get(addr).filter(|(_, vma)| vma.is_file());
         let mut reach = ground.range.clone();
         while reach.start > most.start
-            && let Some((run, _)) = self
-                .vmas
-                .get(reach.start - PAGE)
-                .filter(|(_, vma)| alike(vma))
+            && let Some((run, _)) = file_at(reach.start - PAGE)
         {
             reach.start = run.start;
         }
         while reach.end < most.end
-            && let Some((run, _)) = self.vmas.get(reach.end).filter(|(_, vma)| alike(vma))
+            && let Some((run, _)) = file_at(reach.end)
         {
             reach.end = run.end;
         }

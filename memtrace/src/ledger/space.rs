@@ -3,7 +3,7 @@
 use std::iter::once;
 use std::ops::Range;
 
-use super::event::{Folios, HugeAdvice, Mapping, MappingKind};
+use super::event::{Folios, HugeAdvice, Mapping, MappingKind, VmFlags};
 use super::ground::Ground;
 use super::pages::{Page, Release};
 use super::ranges::RangeMap;
@@ -55,6 +55,14 @@ impl Vma {
                 self.mapping.kind,
                 MappingKind::Anon | MappingKind::Heap | MappingKind::Stack
             )
+    }
+
+    /// Shared memory: it lies in the page cache, and its folios follow settings of their own.
+    pub fn is_shmem(&self) -> bool {
+        const NAMES: [&str; 4] = ["/memfd:", "/dev/shm/", "/SYSV", "/dev/zero"];
+        let named = |name: &str| NAMES.iter().any(|start| name.starts_with(start));
+        let anonymous = self.mapping.kind == MappingKind::Anon;
+        self.is_file() && (anonymous || self.mapping.name.as_deref().is_some_and(named))
     }
 
     /// Backed by the page cache: a file, or shared memory.
@@ -356,6 +364,39 @@ impl Space {
         });
     }
 
+    /// Learns the flags of the mappings whose flags were not known.
+    pub fn learn_flags(&mut self, list: &[(Range<u64>, VmFlags)]) {
+        self.spread(&EVERYWHERE);
+        let known = |run: &Range<u64>| {
+            let first = list.partition_point(|(flagged, _)| flagged.end <= run.start);
+            let flagged = list
+                .get(first)
+                .filter(|(flagged, _)| flagged.start < run.end);
+            flagged.map_or_else(VmFlags::default, |(_, flags)| *flags)
+        };
+        // One of ours may be several of the kernel's, with flags of their own.
+        let unknown: Vec<_> = self
+            .vmas
+            .iter()
+            .filter(|(_, vma)| vma.mapping.flags.huge == HugeAdvice::Unknown)
+            .map(|(run, _)| run)
+            .collect();
+        for run in unknown {
+            let mut at = run.start;
+            while at < run.end {
+                let next = list
+                    .iter()
+                    .skip(list.partition_point(|(flagged, _)| flagged.end <= at))
+                    .flat_map(|(flagged, _)| [flagged.start, flagged.end])
+                    .find(|edge| *edge > at)
+                    .map_or(run.end, |edge| edge.min(run.end));
+                let flags = known(&(at..next));
+                self.change_vmas(at..next, |vma| vma.mapping.flags = flags);
+                at = next;
+            }
+        }
+    }
+
     /// Sets what mappings in `range` may get from here on.
     pub fn advise_huge(&mut self, range: Range<u64>, advice: HugeAdvice) {
         self.spread(&range);
@@ -367,10 +408,20 @@ impl Space {
         // What is only implied by the old mapping must travel in writing.
         self.materialise_maybe(range.clone());
         self.spread(&range);
+        let vmas = self.vmas.take(range.clone());
+        let mut pages = self.pages.take(range.clone());
+        // From a hole nothing is carried.
+        if !vmas.is_empty() {
+            let mapped = |run: &Range<u64>| {
+                let at = vmas.partition_point(|(vma, _)| vma.end <= run.start);
+                vmas.get(at).is_some_and(|(vma, _)| vma.start < run.end)
+            };
+            pages.retain(|(run, _)| mapped(run));
+        }
         Lifted {
             from: range.start,
-            vmas: self.vmas.take(range.clone()),
-            pages: self.pages.take(range),
+            vmas,
+            pages,
         }
     }
 

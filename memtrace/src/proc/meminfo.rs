@@ -25,15 +25,27 @@ pub fn read() -> io::Result<MemInfo> {
     parse(&read_bounded("/proc/meminfo", 64 * 1024)?).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-/// Huge folios in the page cache, of files and of shared memory, in bytes; None where the kernel
-/// does not tell.
-pub fn cached_huge_bytes() -> Option<u64> {
+/// Huge pages in the page cache, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HugeCache {
+    /// Of shared memory and tmpfs.
+    pub shmem_bytes: u64,
+    /// Of other files.
+    pub file_bytes: u64,
+}
+
+/// Reads how much of the page cache is huge; None where the kernel does not tell.
+pub fn huge_cache() -> Option<HugeCache> {
     let text = read_bounded("/proc/meminfo", 64 * 1024).ok()?;
     let value = |key: &str| {
         text.split(|&b| b == b'\n')
             .find_map(|line| kib_value(line, key))
     };
-    Some(value("ShmemHugePages:")?.saturating_add(value("FileHugePages:")?))
+    Some(HugeCache {
+        shmem_bytes: value("ShmemHugePages:")?,
+        // Linux 5.4; before that files had none.
+        file_bytes: value("FileHugePages:").unwrap_or(0),
+    })
 }
 
 /// The figures in the text of a meminfo file.

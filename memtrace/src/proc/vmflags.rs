@@ -7,31 +7,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 
-use super::maps::Maps;
 use super::{for_each_line, kib_value};
 use crate::ledger::event::{HugeAdvice, VmFlags};
 
-/// A process with more resident memory than this is not asked at once, in bytes.
-const MOST_RSS_TO_WALK: u64 = 1 << 30;
 /// Mappings whose flags are kept.
 const MOST_MAPPINGS: usize = 1 << 20;
 
 /// Flags of mappings, in ascending order; those that say nothing are left out.
 pub type Flags = Vec<(Range<u64>, VmFlags)>;
-
-/// Adds to `maps` what the VmFlags of the process say, where that costs little: below 1 GiB of
-/// RSS. Else, or where smaps can't be read, whether they ask for huge pages is not known.
-pub fn add_to(maps: &mut Maps, pid: u32) {
-    let little = super::rss::rss_bytes(pid).is_ok_and(|rss| rss <= MOST_RSS_TO_WALK);
-    match little.then(|| read(pid)) {
-        Some(Ok(flags)) => maps.mark(&flags),
-        _ => {
-            for (_, mapping) in &mut maps.list {
-                mapping.flags.huge = HugeAdvice::Unknown;
-            }
-        }
-    }
-}
 
 /// Reads the flags of all mappings of a process.
 ///

@@ -3,6 +3,7 @@
 mod calibrate;
 pub(crate) mod ending;
 pub mod enrich;
+mod flags;
 mod gctrace;
 mod go;
 mod kernel_log;

@@ -116,7 +116,7 @@ fn begin_running(process: &Process, tracker: &mut Tracker, attached: &Attached) 
     }
     match proc::maps::read(pid) {
         Ok(mut maps) => {
-            proc::vmflags::add_to(&mut maps, pid);
+            tracker.flags.add_to(&mut maps, pid);
             tracker.event(Event::Mappings(maps.into_event(pid, at_ns, false)));
         }
         Err(error) if proc::is_gone(&error) => {}

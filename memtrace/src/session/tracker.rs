@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::ending::Ending;
 use super::enrich::Enrich;
+use super::flags::FlagReader;
 use super::gctrace::{Listener, Told};
 use super::go::Go;
 use super::pipeline::Pipeline;
@@ -37,6 +38,7 @@ mod looks;
 pub struct Tracker {
     pipeline: Pipeline,
     pub enrich: Enrich,
+    pub flags: FlagReader,
     output: Box<dyn Output>,
     verbose: bool,
     status: bool,
@@ -84,6 +86,7 @@ impl Tracker {
         Ok(Self {
             pipeline,
             enrich: Enrich::new(config.follow_forks),
+            flags: FlagReader::default(),
             output,
             verbose: config.verbose > 0,
             status: config.status,
@@ -228,6 +231,9 @@ impl Tracker {
     pub fn interval(&mut self, lost: Lost, kernel: &Attached) -> anyhow::Result<()> {
         self.show_status_due()?;
         self.sample_rss();
+        for event in self.flags.take() {
+            self.pipeline.order.push(event);
+        }
         self.reclaim.read();
         for event in self.reclaim.all(clock::now_ns(), kernel) {
             self.pipeline.order.push(event);
@@ -273,7 +279,7 @@ impl Tracker {
         let at_ns = clock::now_ns();
         kernel.end_epoch();
         if let Ok(mut maps) = proc::maps::read(pid) {
-            proc::vmflags::add_to(&mut maps, pid);
+            self.flags.add_to(&mut maps, pid);
             let mappings = maps.into_event(pid, at_ns, false);
             self.pipeline.order.push(Event::Mappings(mappings));
         }

@@ -171,7 +171,16 @@ impl Mm {
         if refused(libc::EFAULT) && nothing_to_move && self.rules.mremap_looks_first {
             return;
         }
-        if refused(libc::EINVAL) && !new_addr.is_multiple_of(PAGE) {
+        // Looked at before anything is unmapped.
+        const KNOWN: u32 = 7;
+        let target = page_range(new_addr, new.end - new.start);
+        let wrong = flags & 1 == 0
+            || flags & !KNOWN != 0
+            || new.is_empty()
+            || !new_addr.is_multiple_of(PAGE)
+            || (flags & MREMAP_DONTUNMAP != 0 && old.end - old.start != new.end - new.start)
+            || target.is_none_or(|target| target.start < old.end && old.start < target.end);
+        if refused(libc::EINVAL) && wrong {
             return;
         }
         let same_length = old.end - old.start == new.end - new.start;

@@ -1,8 +1,10 @@
 //! The ledger against synthetic events: what each must count, and a page-by-page model.
 
 mod batches;
+mod beginnings;
 mod cells;
 mod folded;
+mod folios;
 mod gaps;
 mod lazy;
 mod lazy_before;

@@ -8,6 +8,7 @@ use crate::ledger::event::{
     Mappings, Measuring, Op, Populated, Rollup, Sample, Taken, VmFlags,
 };
 use crate::ledger::lazy::Lazy;
+use crate::ledger::rules::Rules;
 use crate::ledger::totals::{Basis, FaultClass, ReleaseTotals, Released, Totals};
 use crate::ledger::{Classified, Ledger, Stretch};
 
@@ -41,8 +42,12 @@ pub fn anon() -> Mapping {
 impl Scene {
     /// A process that was just exec'd, without folios larger than a page.
     pub fn new() -> Self {
+        Self::with(Rules::default())
+    }
+
+    fn with(rules: Rules) -> Self {
         let mut scene = Self {
-            ledger: Ledger::default(),
+            ledger: Ledger::of(rules),
             now: 0,
             tid: PID,
         };
@@ -58,7 +63,12 @@ impl Scene {
 
     /// The same, once its mappings were read: there are none.
     pub fn known() -> Self {
-        let mut scene = Self::new();
+        Self::known_with(Rules::default())
+    }
+
+    /// The same on a kernel of these rules.
+    pub fn known_with(rules: Rules) -> Self {
+        let mut scene = Self::with(rules);
         scene.apply(Event::Mappings(Mappings {
             at_ns: 0,
             until_ns: 0,
@@ -119,11 +129,15 @@ impl Scene {
     }
 
     pub fn call(&mut self, op: Op, ret: i64) -> Arc<Call> {
+        self.call_of(PID, op, ret)
+    }
+
+    pub fn call_of(&mut self, pid: u32, op: Op, ret: i64) -> Arc<Call> {
         let enter_ns = self.tick();
         let exit_ns = self.tick();
         Arc::new(Call {
-            pid: PID,
-            tid: self.tid,
+            pid,
+            tid: if pid == PID { self.tid } else { pid },
             enter_ns,
             exit_ns,
             ret: Some(ret),
@@ -299,6 +313,22 @@ impl Scene {
             pages(lazy.dropped_bytes),
             pages(lazy.outstanding_bytes),
         )
+    }
+
+    /// Writes of which nobody is told what they were.
+    pub fn write_older(&mut self, first: u64, pages: u64) {
+        for n in first..first + pages {
+            let at_ns = self.tick();
+            self.apply(Event::Faults(FaultBatch::of(&Fault {
+                at_ns,
+                pid: PID,
+                tid: self.tid,
+                addr: page(n),
+                present: false,
+                access: Access::Write,
+                by_kernel: false,
+            })));
+        }
     }
 
     /// Writes that find each page not present.

@@ -256,7 +256,7 @@ impl Serialize for ClassBasis<'_> {
         let bases = FaultClass::ALL
             .into_iter()
             .map(|class| (class, self.0.class(class)))
-            .filter(|(_, totals)| totals.faults > 0)
+            .filter(|(_, totals)| totals.faults > 0 || totals.bytes > 0)
             .map(|(class, totals)| (class_key(class), totals.basis().name()));
         serializer.collect_map(bases)
     }
@@ -270,7 +270,7 @@ impl Serialize for MostBytes<'_> {
         let classes = FaultClass::ALL
             .into_iter()
             .map(|class| (class, self.0.class(class)))
-            .filter(|(_, totals)| totals.faults > 0)
+            .filter(|(_, totals)| totals.faults > 0 || totals.bytes > 0)
             .map(|(class, totals)| (class_key(class), totals.most_bytes()));
         let all = [("total", self.0.all().most_bytes())];
         serializer.collect_map(all.into_iter().chain(classes))
