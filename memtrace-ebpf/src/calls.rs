@@ -10,6 +10,7 @@ use crate::{
     atomic,
     emit::{Class, count, counters, send},
     filter::{Task, control, traced},
+    identity,
     maps::{EXACT_BYTES, PENDING},
     process_madvise,
 };
@@ -69,6 +70,11 @@ fn enter<const ARGS: usize>(ctx: &TracePointContext, call: u16) -> u32 {
     while i < ARGS {
         args[i] = record.args[i];
         i += 1;
+    }
+    if call == call::PROCESS_MADVISE {
+        let fd = args[0] as u32;
+        let target = identity::of_pidfd(fd as i32, args[4]);
+        args[0] = u64::from(fd) | (u64::from(target) << 32);
     }
     let pending = Pending {
         // SAFETY: the helper has no preconditions.

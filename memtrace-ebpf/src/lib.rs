@@ -23,8 +23,9 @@ pub mod kind {
 pub mod call {
     /// `madvise(start, len, behavior)`.
     pub const MADVISE: u16 = 1;
-    /// `process_madvise`, one record a range: pidfd, start, len, behavior,
-    /// index of the range | number of ranges << 32, bytes in the ranges before it.
+    /// `process_madvise`, one record a range: pidfd | the process that it is (or one of
+    /// [`pidfd`](crate::pidfd)) << 32, start, len, behavior, index of the range | number of
+    /// ranges << 32, bytes in the ranges before it.
     pub const PROCESS_MADVISE: u16 = 2;
     /// `mmap(addr, len, prot, flags, fd, offset)`; `ret` is the address.
     pub const MMAP: u16 = 3;
@@ -44,6 +45,16 @@ pub mod call_flag {
     pub const NO_EXIT: u32 = 2;
     /// The iovec of a `process_madvise` could not be read: no range.
     pub const NO_RANGE: u32 = 4;
+}
+
+/// In the place of the process that a `process_madvise` names.
+pub mod pidfd {
+    /// The kernel side can't tell.
+    pub const NOT_LOOKED_AT: u32 = 0;
+    /// Nobody that has a pid in our namespace.
+    pub const NOBODY: u32 = u32::MAX;
+    /// The call has flags, for which the kernel refuses it before it looks at anything.
+    pub const REFUSED: u32 = u32::MAX - 1;
 }
 
 /// The event of a [`LifeRecord`], in `head.detail`.
@@ -302,6 +313,18 @@ pub struct Control {
     pub end_pad: [u64; 7],
 }
 
+/// That a process has an address space; told by an iterator, once for each of its threads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MmUser {
+    /// Where its mm_struct is in the kernel: a name, never looked into.
+    pub mm: u64,
+    /// In our own pid namespace.
+    pub pid: u32,
+    /// How many threads have it, and whoever else looks at it just now (mm_struct.mm_users).
+    pub users: u32,
+}
+
 /// The elements of the little map by which userspace and kernel side talk of address spaces.
 pub mod mm_slot {
     /// The one whose resident pages are counted: 0 for none, [`MANY`] for several.
@@ -321,7 +344,7 @@ pub mod mm_slot {
 pub mod followed {
     /// Named by the user, or a child under `-f`: stays through exec.
     pub const OWN: u32 = 1;
-    /// Shares a target's mm (vfork, CLONE_VM) and is dropped at its exec.
+    /// Shares a target's mm (vfork, CLONE_VM), by birth or since before tracing; dropped at its exec.
     pub const BORROWED_MM: u32 = 2;
 }
 
@@ -347,6 +370,7 @@ const _: () = {
     assert!(size_of::<PopulatedRecord>() == 32);
     assert!(size_of::<LifeRecord>() == 56);
     assert!(size_of::<Pending>() == 72);
+    assert!(size_of::<MmUser>() == 16);
     assert!(size_of::<MmCpu>() == 48);
     assert!(size_of::<MmShared>() == 48);
     assert!(size_of::<Counters>() == 88);

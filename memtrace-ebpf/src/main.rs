@@ -14,9 +14,13 @@ mod fault;
 #[cfg(target_arch = "bpf")]
 mod filter;
 #[cfg(target_arch = "bpf")]
+mod identity;
+#[cfg(target_arch = "bpf")]
 mod lifecycle;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod peek;
 #[cfg(target_arch = "bpf")]
 mod process_madvise;
 #[cfg(target_arch = "bpf")]

@@ -78,7 +78,40 @@ pub static TASK_EXIT_CODE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TASK_PAGEFAULT_DISABLED: Global<u32> = Global::new(0);
 
-/// What counting resident pages takes (Linux 6.2 and newer).
+/// Non-zero where all of the next are known: what takes a descriptor to its process, and a process
+/// to its address space.
+#[unsafe(no_mangle)]
+pub static IDENTIFIES: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static TASK_FILES: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static FILES_FDT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static FDTABLE_MAX_FDS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static FDTABLE_FD: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static FILE_INODE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static FILE_PRIVATE_DATA: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static INODE_SB: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static INODE_PRIVATE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static SB_MAGIC: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static PID_LEVEL: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static PID_NUMBERS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static PID_NS_INUM: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static TASK_GROUP_LEADER: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static TASK_THREAD_PID: Global<u32> = Global::new(0);
+
+/// What counting resident pages takes (Linux 6.2 and newer). The first three serve both.
 #[unsafe(no_mangle)]
 pub static TASK_MM: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]

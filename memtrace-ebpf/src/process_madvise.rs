@@ -1,7 +1,7 @@
 //! process_madvise: its ranges lie in a user array, and each becomes one record.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use memtrace_ebpf::{CallRecord, MAX_RANGES, NOT_MEASURED, Pending, call, call_flag, kind};
+use memtrace_ebpf::{CallRecord, MAX_RANGES, NOT_MEASURED, Pending, call, call_flag, kind, pidfd};
 
 use crate::{
     calls::next_epoch,
@@ -104,7 +104,8 @@ fn emit(
 ) {
     // One wake-up a call: its ranges come together.
     let (index, ranges) = (args[4] as u32, (args[4] >> 32) as u32);
-    let class = if index + 1 >= ranges {
+    let looked_at = (args[0] >> 32) as u32 != pidfd::NOT_LOOKED_AT;
+    let class = if !looked_at && index + 1 >= ranges {
         Class::UrgentCall
     } else {
         Class::Call

@@ -11,7 +11,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel,
+        bpf_get_smp_processor_id, bpf_ktime_get_ns,
         generated::{
             bpf_get_current_task, bpf_get_current_task_btf, bpf_map_lookup_percpu_elem,
             bpf_task_pt_regs,
@@ -32,6 +32,7 @@ use crate::{
         ANCHOR, ARRAY_PPTRS, COUNTER_COUNT, COUNTER_COUNTERS, CPUS, EXACT_BYTES, MM_RSS_STAT,
         MM_SLOTS, MM_USERS, MMS, MMS_SHARED, PENDING, TASK_FLAGS, TASK_MM,
     },
+    peek::{read, scalar},
 };
 
 /// Begins to count the pages of an address space: run for every thread of one process
@@ -357,21 +358,4 @@ fn offset_of(cpu: u32) -> Option<u64> {
     let offset = scalar(core::ptr::from_mut(element) as u64)?.wrapping_sub(pointer);
     *element = offset;
     Some(offset)
-}
-
-/// The number that a pointer is: once written down and read back, the verifier takes it for no more.
-#[inline(always)]
-fn scalar(pointer: u64) -> Option<u64> {
-    let mut place = pointer;
-    // SAFETY: the volatile write keeps the value in its place on the stack.
-    unsafe { core::ptr::write_volatile(&raw mut place, pointer) };
-    // SAFETY: the helper reads 8 bytes of our own stack.
-    unsafe { bpf_probe_read_kernel(&raw const place) }.ok()
-}
-
-/// Reads kernel memory; None where it can't be read.
-#[inline(always)]
-fn read<T>(at: u64) -> Option<T> {
-    // SAFETY: the helper fails on an address that it can't read.
-    unsafe { bpf_probe_read_kernel(at as *const T) }.ok()
 }

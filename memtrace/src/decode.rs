@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use memtrace_ebpf::{
     CallRecord, FaultHead, Head, LifeRecord, NOT_MEASURED, PopulatedRecord, call, call_flag,
-    fault_bits, group, kind, life, populated,
+    fault_bits, group, kind, life, pidfd, populated,
 };
 
 use crate::ledger::advice::Advice;
@@ -19,8 +19,8 @@ pub enum Record {
     Faults(FaultBatch),
     Call {
         call: Call,
-        /// process_madvise: the pidfd as passed, to be resolved while it is open.
-        pidfd: Option<i32>,
+        /// process_madvise: the pidfd as passed.
+        passed: Option<Passed>,
     },
     Populated(Populated),
     Fork {
@@ -48,6 +48,26 @@ pub enum Record {
         status: Option<i32>,
         group_known: bool,
     },
+}
+
+/// The pidfd of a process_madvise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    pub fd: i32,
+    /// What the kernel side found it to be.
+    pub target: Pidfd,
+}
+
+/// What a pidfd was when the call entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pidfd {
+    /// To be resolved while it is open.
+    NotLookedAt,
+    /// None, or one of a process that has no pid in our namespace.
+    Nobody,
+    /// The kernel refuses the call before it looks.
+    Refused,
+    Process(u32),
 }
 
 /// How many records of each class a chunk held, to be checked against the kernel side's counters.
@@ -186,7 +206,7 @@ fn pages_bytes(pages: u64) -> u64 {
 fn call_record(record: &CallRecord) -> Option<Record> {
     let flags = record.head.count;
     let args = record.args;
-    let mut pidfd = None;
+    let mut passed = None;
     let op = if flags & call_flag::NO_ENTER != 0 {
         Op::Unseen {
             syscall: syscall_name(record.head.detail)?,
@@ -200,7 +220,15 @@ fn call_record(record: &CallRecord) -> Option<Record> {
                 advice: Advice(args[2] as i32),
             },
             call::PROCESS_MADVISE => {
-                pidfd = Some(args[0] as i32);
+                passed = Some(Passed {
+                    fd: args[0] as i32,
+                    target: match (args[0] >> 32) as u32 {
+                        pidfd::NOT_LOOKED_AT => Pidfd::NotLookedAt,
+                        pidfd::NOBODY => Pidfd::Nobody,
+                        pidfd::REFUSED => Pidfd::Refused,
+                        pid => Pidfd::Process(pid),
+                    },
+                });
                 Op::ProcessMadvise {
                     target_pid: None,
                     advice: Advice(args[3] as i32),
@@ -244,7 +272,7 @@ fn call_record(record: &CallRecord) -> Option<Record> {
             released_bytes: (record.released_pages != NOT_MEASURED)
                 .then(|| pages_bytes(record.released_pages)),
         },
-        pidfd,
+        passed,
     })
 }
 
@@ -362,7 +390,7 @@ mod tests {
         };
         let (records, delivered, _) = records(&bytes(&record));
         assert_eq!(delivered.calls, 1);
-        let Record::Call { call, pidfd: None } = &records[0] else {
+        let Record::Call { call, passed: None } = &records[0] else {
             panic!("{records:?}");
         };
         let Op::Madvise { advice, .. } = call.op else {

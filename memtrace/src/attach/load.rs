@@ -3,7 +3,7 @@
 use anyhow::{Context as _, anyhow};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
-use super::{Options, resident};
+use super::{Options, identity, resident};
 use crate::kernel::btf::Btf as KernelTypes;
 use crate::kernel::explain::explain_load_error;
 use crate::kernel::format::read_format;
@@ -26,6 +26,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// It can tell the last thread of a process.
     pub sees_ends: bool,
+    /// It can follow a pidfd, and tell address spaces apart.
+    pub identifies: bool,
     /// Why it can't count resident pages, where it can't.
     pub uncounted: Option<String>,
 }
@@ -53,6 +55,9 @@ pub fn load(options: &Options) -> anyhow::Result<Loaded> {
         |_| vec![None; members.len()],
         |types| types.member_offsets(&members),
     );
+    let identity = types
+        .as_ref()
+        .map_or_else(|_| identity::Offsets::default(), identity::Offsets::of);
     let (resident, uncounted) = match types
         .map_err(|error| format!("the kernel's BTF can't be read: {error}"))
         .and_then(|types| resident::Offsets::of(&types))
@@ -90,9 +95,6 @@ pub fn load(options: &Options) -> anyhow::Result<Loaded> {
         .override_global("SIGNAL_LIVE", &signal_live, true)
         .override_global("TASK_EXIT_CODE", &task_exit_code, true)
         .override_global("TASK_PAGEFAULT_DISABLED", &task_pagefault_disabled, true)
-        .override_global("TASK_MM", &resident.task_mm, true)
-        .override_global("TASK_FLAGS", &resident.task_flags, true)
-        .override_global("MM_USERS", &resident.mm_users, true)
         .override_global("MM_RSS_STAT", &resident.mm_rss_stat, true)
         .override_global("COUNTER_COUNT", &resident.counter_count, true)
         .override_global("COUNTER_COUNTERS", &resident.counter_counters, true)
@@ -100,6 +102,7 @@ pub fn load(options: &Options) -> anyhow::Result<Loaded> {
         .override_global("CPUS", &cpus, true)
         .override_global("EXACT_BYTES", &exact_bytes, true)
         .override_global("AYA_LOG_LEVEL", &options.log_level, true);
+    identity.set(&mut loader);
     let ebpf = loader
         .load(OBJECT)
         .map_err(|error| anyhow!(explain_load_error("cannot load the eBPF object", &error)))?;
@@ -108,6 +111,7 @@ pub fn load(options: &Options) -> anyhow::Result<Loaded> {
         sees_ends: [task_signal, signal_live, task_exit_code]
             .iter()
             .all(|offset| *offset != 0),
+        identifies: identity.known(),
         uncounted,
     })
 }

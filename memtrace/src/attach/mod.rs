@@ -3,10 +3,12 @@
 mod control;
 mod counters;
 mod cpus;
+mod identity;
 mod load;
 mod mapped;
 mod programs;
 mod resident;
+mod sharing;
 mod trial;
 
 use std::fmt;
@@ -28,6 +30,8 @@ pub use counters::Counts;
 pub use cpus::Cpus;
 use load::{Loaded, constant, load, possible_cpus};
 pub use resident::{MmId, Tally};
+use sharing::Finder;
+pub use sharing::Sharing;
 pub use trial::{Tried, try_all};
 
 /// Where page faults are taken from, from the cheapest to the dearest.
@@ -74,6 +78,8 @@ impl fmt::Display for FaultSource {
 pub struct Options {
     /// Pids in this process's own pid namespace.
     pub pids: Vec<u32>,
+    /// They run already: others may share their memory.
+    pub running: bool,
     pub follow_forks: bool,
     /// None: the first rung of the ladder that works.
     pub fault_source: Option<FaultSource>,
@@ -93,6 +99,8 @@ pub struct Attached {
     pub fault_source: FaultSource,
     /// Rungs that were tried before it, and why each failed.
     pub passed_over: Vec<(FaultSource, String)>,
+    /// Who shared the memory of the targets when tracing began.
+    pub sharing: Sharing,
     control: Control,
     /// The process of the constant, 0 for none; and the others.
     target: u32,
@@ -180,6 +188,7 @@ fn attach_here(options: &Options, kernel: &Kernel) -> anyhow::Result<(Attached, 
     let Loaded {
         mut ebpf,
         sees_ends,
+        identifies,
         uncounted,
     } = load(options)?;
     let mut take = |name: &str| {
@@ -202,11 +211,20 @@ fn attach_here(options: &Options, kernel: &Kernel) -> anyhow::Result<(Attached, 
         control.follow(options.pids.len() as u64);
     }
 
-    programs::attach_lifecycle(&mut ebpf)?;
     let btf = Btf::from_sys_fs().ok();
+    let mut finder = options
+        .running
+        .then(|| Finder::new(&mut ebpf, btf.as_ref(), identifies, &options.pids));
+    if let Some(finder) = &mut finder {
+        finder.before(&mut ebpf, &mut targets, &control);
+    }
+    programs::attach_lifecycle(&mut ebpf)?;
     let (fault_source, passed_over) =
         attach_faults(&mut ebpf, options.fault_source, kernel, btf.as_ref())?;
     programs::attach_calls(&mut ebpf)?;
+    let sharing = finder.map_or_else(Sharing::default, |finder| {
+        finder.after(&mut ebpf, &mut targets, &control)
+    });
     if let Some(btf) = btf.filter(|_| options.counts_pages) {
         resident.prepare(&mut ebpf, &btf);
     }
@@ -214,6 +232,7 @@ fn attach_here(options: &Options, kernel: &Kernel) -> anyhow::Result<(Attached, 
         ebpf,
         fault_source,
         passed_over,
+        sharing,
         control,
         target: constant(&options.pids),
         targets,
@@ -250,9 +269,13 @@ impl Attached {
     /// A process has ended. The kernel side must know, since the pid may become another's, and sees
     /// it by itself only with the kernel's BTF.
     pub fn ended(&mut self, pid: u32) {
-        if self.sees_ends {
-            return;
+        if !self.sees_ends {
+            self.leave(pid);
         }
+    }
+
+    /// Traces a process no more.
+    pub fn leave(&mut self, pid: u32) {
         if pid == self.target {
             self.control.target_gone();
         } else if self.targets.remove(&pid).is_ok() {

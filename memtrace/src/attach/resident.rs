@@ -38,12 +38,10 @@ const COUNTER: &str = "rss_stat";
 /// The program that looks an address space up.
 const FINDER: &str = "count_mm";
 
-/// Offsets in kernel structures that counting needs.
+/// Offsets in kernel structures that counting needs, beside those of
+/// [`identity`](super::identity).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offsets {
-    pub task_mm: u32,
-    pub task_flags: u32,
-    pub mm_users: u32,
     pub mm_rss_stat: u32,
     pub counter_count: u32,
     pub counter_counters: u32,
@@ -84,10 +82,8 @@ impl Offsets {
             return Err("Linux before 6.2 does not tell which pages reclaim takes".to_owned());
         }
         let all = || {
+            let _ = (task_mm?, task_flags?, mm_users?);
             Some(Self {
-                task_mm: task_mm?,
-                task_flags: task_flags?,
-                mm_users: mm_users?,
                 mm_rss_stat: rss_stat?,
                 counter_count: count?,
                 counter_counters: counters?,

@@ -19,6 +19,7 @@ pub fn try_all() -> Tried {
     let options = Options {
         // A pid that no process has: the programs run and find nothing to record.
         pids: vec![u32::MAX],
+        running: false,
         follow_forks: false,
         fault_source: None,
         ringbuf_bytes: 64 * 1024,

@@ -40,6 +40,19 @@ pub enum Event {
 const _: () = assert!(size_of::<Event>() <= 64);
 
 impl Event {
+    /// The process that was recorded doing it; None for what is not a record.
+    pub fn recorded_of(&self) -> Option<u32> {
+        match self {
+            Self::Fork(e) => Some(e.parent_pid),
+            Self::Exec(e) => Some(e.pid),
+            Self::Exit(e) => Some(e.pid),
+            Self::Enter(call) | Self::Leave(call) => Some(call.pid),
+            Self::Faults(e) => Some(e.pid),
+            Self::Populated(e) => Some(e.pid),
+            _ => None,
+        }
+    }
+
     /// Where the event stands in time.
     pub fn at_ns(&self) -> u64 {
         match self {
@@ -303,6 +316,18 @@ pub struct Call {
     pub released_bytes: Option<u64>,
 }
 
+impl Call {
+    /// True where whose memory it was about can't be told any more: as a rule not the caller's. A call
+    /// that came to no range, and was refused, was about nobody's.
+    pub fn is_untargeted(&self) -> bool {
+        let refused = self.ret.is_some_and(|ret| ret < 0);
+        matches!(
+            self.op,
+            Op::ProcessMadvise { target_pid: None, range, .. } if !refused || range.is_some()
+        )
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Madvise {
@@ -312,10 +337,11 @@ pub enum Op {
     },
     /// One range of a process_madvise.
     ProcessMadvise {
-        /// Whose memory; None where the pidfd could not be resolved any more.
+        /// Whose memory; None where the pidfd could not be resolved any more, or the kernel refused
+        /// the call before it came to anybody's.
         target_pid: Option<u32>,
         advice: Advice,
-        /// Address and length; None where the iovec could not be read.
+        /// Address and length; None where the iovec could not be read, or for such a refusal.
         range: Option<(u64, u64)>,
         index: u32,
         ranges: u32,
@@ -366,17 +392,6 @@ impl Op {
             Self::Munmap { .. } | Self::Mremap { .. } | Self::Brk { .. } => true,
             Self::Unseen { .. } => false,
         }
-    }
-
-    /// True where whose memory it was about can't be told any more: as a rule not the caller's.
-    pub fn is_untargeted(&self) -> bool {
-        matches!(
-            self,
-            Self::ProcessMadvise {
-                target_pid: None,
-                ..
-            }
-        )
     }
 
     /// The address that the call names, where it is known.

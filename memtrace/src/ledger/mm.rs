@@ -152,6 +152,7 @@ impl Mm {
             space,
             exe: self.exe.clone(),
             mappings_known: self.mappings_known,
+            settled_ns: self.settled_ns,
             ..Self::new(pid, 0, self.comm.clone(), at_ns)
         }
     }

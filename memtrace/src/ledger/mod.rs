@@ -68,7 +68,7 @@ pub struct Ledger {
     rules: Rules,
     /// The gap that events are still in.
     gap: Option<Gap>,
-    /// Events of processes that the ledger was never told of.
+    /// What was recorded of processes that the ledger was never told of, or after their end.
     strays: u64,
 }
 
@@ -103,6 +103,8 @@ impl Ledger {
             Event::Lost(lost) => self.lost = *lost,
             Event::Gap(gap) => self.begin_gap(gap),
             Event::Faults(batch) => self.faults(batch, None),
+            // Where it is a stray, its leave says so.
+            Event::Enter(call) if !self.knows(call.pid) => {}
             Event::Enter(call) => {
                 if self.is_older(call.pid, call.enter_ns) {
                     return;
@@ -111,6 +113,7 @@ impl Ledger {
                     mm.enter(call);
                 }
             }
+            Event::Leave(call) if !self.knows(call.pid) => self.strays += 1,
             Event::Leave(call) if self.is_older(call.pid, call.enter_ns) => {
                 if !self.is_older(call.pid, call.exit_ns)
                     && let Some(mm) = self.mm_of_call(call)
@@ -118,7 +121,7 @@ impl Ledger {
                     mm.leave_late(call);
                 }
             }
-            Event::Leave(call) if call.op.is_untargeted() => {
+            Event::Leave(call) if call.is_untargeted() => {
                 if let Some(mm) = self.mm_mut(call.pid) {
                     mm.totals.untargeted_calls += 1;
                 }
@@ -152,7 +155,7 @@ impl Ledger {
                 if self.is_older(populated.pid, populated.at_ns) {
                     return;
                 }
-                if let Some(mm) = self.mm_mut(populated.pid) {
+                if let Some(mm) = self.mm_recorded(populated.pid, 1) {
                     mm.populated(populated);
                 }
             }
@@ -181,7 +184,7 @@ impl Ledger {
         if self.is_older(batch.pid, batch.at_ns) {
             return;
         }
-        if let Some(mm) = self.mm_mut(batch.pid) {
+        if let Some(mm) = self.mm_recorded(batch.pid, batch.len() as u64) {
             mm.faults(batch, gap, tell);
         }
     }
@@ -253,16 +256,17 @@ impl Ledger {
         pids
     }
 
-    /// True while any process lives, those before their first exec included.
-    pub fn any_alive(&self) -> bool {
-        !self.processes.is_empty()
+    /// True while any process lives, those before their first exec included, but for those of which
+    /// `other` is true.
+    pub fn any_alive_but(&self, other: impl Fn(u32) -> bool) -> bool {
+        self.processes.keys().any(|pid| !other(*pid))
     }
 
     pub fn lost(&self) -> Lost {
         self.lost
     }
 
-    /// Events of processes that the ledger was never told of.
+    /// Calls, faults, forks and execs of processes that the ledger was never told of, or after their end.
     pub fn strays(&self) -> u64 {
         self.strays
     }
@@ -286,19 +290,24 @@ impl Ledger {
         }
     }
 
+    /// The address space that a process works on. What we look at by ourselves may be told when the
+    /// process has ended.
     fn mm_mut(&mut self, pid: u32) -> Option<&mut Mm> {
-        match self.processes.get(&pid) {
-            Some(process) => self.mms.get_mut(process.mm?),
-            None => {
-                self.strays += 1;
-                None
-            }
+        let process = self.processes.get(&pid)?;
+        self.mms.get_mut(process.mm?)
+    }
+
+    /// As [`Ledger::mm_mut`], for what the process was recorded doing: so many events.
+    fn mm_recorded(&mut self, pid: u32, events: u64) -> Option<&mut Mm> {
+        if !self.knows(pid) {
+            self.strays += events;
         }
+        self.mm_mut(pid)
     }
 
     /// The address space that a call changes: the caller's, but for a process_madvise on another.
     fn mm_of_call(&mut self, call: &Call) -> Option<&mut Mm> {
-        if call.op.is_untargeted() {
+        if call.is_untargeted() {
             return None;
         }
         if let Op::ProcessMadvise {
@@ -307,8 +316,7 @@ impl Ledger {
         } = call.op
             && target != call.pid
         {
-            let process = self.processes.get(&target)?;
-            return self.mms.get_mut(process.mm?);
+            return self.mm_mut(target);
         }
         self.mm_mut(call.pid)
     }
@@ -347,10 +355,12 @@ impl Ledger {
             image: 0,
             named: false,
             counted: false,
-            begun_ns: 0,
+            begun_ns: if fork.shares_vm { parent.begun_ns } else { 0 },
         };
         if let Some(mm) = parent.mm.filter(|_| !fork.shares_vm) {
-            let child = self.mms[mm].fork(fork.pid, fork.at_ns);
+            let mut child = self.mms[mm].fork(fork.pid, fork.at_ns);
+            // Before the mappings of its parent were read.
+            child.mappings_unsure |= fork.at_ns < parent.begun_ns;
             self.give(&mut process, child);
         }
         self.processes.insert(fork.pid, process);
@@ -377,19 +387,25 @@ impl Ledger {
         {
             self.mms[mm].named = false;
         }
-        self.disown(before.mm, exec.at_ns, None);
+        self.disown(before.mm, exec.at_ns);
     }
 
     fn exit(&mut self, exit: &Exit) {
         if let Some(process) = self.processes.remove(&exit.pid) {
-            self.disown(process.mm, exit.at_ns, exit.status);
+            if let Some(mm) = process.mm.and_then(|index| self.mms.get_mut(index))
+                && mm.pid == exit.pid
+            {
+                // Whoever shares it may go on, and its end is not this one's.
+                mm.exit = exit.status;
+            }
+            self.disown(process.mm, exit.at_ns);
         }
     }
 
     /// A process whose end nobody saw, and whose pid is another's now.
     fn forget(&mut self, pid: u32, at_ns: u64) {
         if let Some(before) = self.processes.remove(&pid) {
-            self.disown(before.mm, at_ns, None);
+            self.disown(before.mm, at_ns);
         }
     }
 
@@ -406,12 +422,13 @@ impl Ledger {
     }
 
     /// Ends an address space if nobody works on it any more.
-    fn disown(&mut self, mm: Option<usize>, at_ns: u64, exit: Option<i32>) {
+    fn disown(&mut self, mm: Option<usize>, at_ns: u64) {
         let Some(index) = mm else { return };
         if self.processes.values().any(|p| p.mm == Some(index)) {
             return;
         }
         let mm = &mut self.mms[index];
+        let exit = mm.exit;
         mm.end(at_ns, exit);
         if !mm.named {
             self.folding.ended(mm, index);

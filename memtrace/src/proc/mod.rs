@@ -5,6 +5,8 @@
 //! ENOENT and ESRCH from any reader mean "it is gone" ([`is_gone`]) and are not failures.
 
 pub mod cgroup;
+pub mod handle;
+pub mod kcmp;
 pub mod lazy;
 pub mod mapped;
 pub mod maps;

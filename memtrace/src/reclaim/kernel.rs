@@ -2,9 +2,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use super::work::Kernel;
+use crate::proc::handle::Handle;
 use crate::proc::lazy::{self, LazyMappings};
 use crate::proc::resolve::Process;
 use crate::proc::smaps::{self, Rollup};
@@ -17,7 +18,7 @@ const PAGEOUT: i32 = 21;
 pub struct Live {
     pid: u32,
     start_ticks: u64,
-    pidfd: OwnedFd,
+    handle: Handle,
 }
 
 impl Live {
@@ -26,22 +27,15 @@ impl Live {
     /// # Errors
     /// Those of pidfd_open(2) and of reading /proc/PID/stat.
     pub fn open(process: &Process) -> io::Result<Option<Self>> {
-        // SAFETY: pidfd_open takes two integers and gives a new descriptor or -1.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid, 0) };
-        if fd < 0 {
-            let error = io::Error::last_os_error();
-            return if is_gone(&error) {
-                Ok(None)
-            } else {
-                Err(error)
-            };
-        }
-        let fd = i32::try_from(fd).map_err(io::Error::other)?;
+        let handle = match Handle::open(process.pid) {
+            Ok(handle) => handle,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let live = Self {
             pid: process.pid,
             start_ticks: process.start_ticks,
-            // SAFETY: the descriptor is new and nobody else's.
-            pidfd: unsafe { OwnedFd::from_raw_fd(fd) },
+            handle,
         };
         // The pid may have passed on before the pidfd was opened.
         Ok(live.same()?.then_some(live))
@@ -51,21 +45,12 @@ impl Live {
     /// /proc by pid up to now was its own.
     fn same(&self) -> io::Result<bool> {
         match stat::read(self.pid) {
-            Ok(stat) => Ok(stat.start_ticks == self.start_ticks && !stat.is_dead() && self.alive()),
+            Ok(stat) => Ok(stat.start_ticks == self.start_ticks
+                && !stat.is_dead()
+                && self.handle.is_alive()),
             Err(error) if is_gone(&error) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// A pidfd becomes readable when its process ends.
-    fn alive(&self) -> bool {
-        let mut poll = libc::pollfd {
-            fd: self.pidfd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: the one entry is ours, and the call does not wait.
-        unsafe { libc::poll(&mut poll, 1, 0) == 0 }
     }
 
     /// What was read, unless the process ended meanwhile and it may be of another.
@@ -93,7 +78,7 @@ impl Kernel for Live {
         let done = unsafe {
             libc::syscall(
                 libc::SYS_process_madvise,
-                self.pidfd.as_raw_fd(),
+                self.handle.as_raw_fd(),
                 vectors.as_ptr(),
                 vectors.len(),
                 PAGEOUT,

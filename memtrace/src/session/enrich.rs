@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock;
-use crate::decode::Record;
+use crate::decode::{Passed, Pidfd, Record};
 use crate::kernel::caps::Caps;
 use crate::kernel::folios::Thp;
+use crate::ledger::advice::Advice;
 use crate::ledger::event::{Call, Event, Exec, Executable, Exit, Fork, Mappings, Op};
 use crate::order::Reorder;
 use crate::proc::maps::Maps;
@@ -35,6 +36,8 @@ pub struct Enrich {
     prepared: HashMap<u32, u64>,
     /// Children that are not followed, by parent.
     pub unfollowed: HashMap<u32, u64>,
+    /// Of these, the ones that share its memory.
+    pub unfollowed_sharers: HashMap<u32, u64>,
     names: Names,
 }
 
@@ -47,6 +50,7 @@ impl Enrich {
             first_image: None,
             prepared: HashMap::new(),
             unfollowed: HashMap::new(),
+            unfollowed_sharers: HashMap::new(),
             names: Names::default(),
         }
     }
@@ -64,8 +68,8 @@ impl Enrich {
     pub fn take(&mut self, record: Record, order: &mut Reorder) {
         match record {
             Record::Faults(batch) => order.push(Event::Faults(batch)),
-            Record::Call { call, pidfd } => {
-                let call = Arc::new(self.complete(call, pidfd));
+            Record::Call { call, passed } => {
+                let call = Arc::new(self.complete(call, passed));
                 if call.op.enter_matters() {
                     order.push(Event::Enter(Arc::clone(&call)));
                 }
@@ -81,6 +85,9 @@ impl Enrich {
                 let followed = pid != 0 && (self.follow_forks || shares_vm);
                 if !followed {
                     *self.unfollowed.entry(parent_pid).or_default() += 1;
+                    if shares_vm {
+                        *self.unfollowed_sharers.entry(parent_pid).or_default() += 1;
+                    }
                 }
                 order.push(Event::Fork(Fork {
                     at_ns,
@@ -186,16 +193,20 @@ impl Enrich {
         }
     }
 
-    fn complete(&mut self, mut call: Call, passed: Option<i32>) -> Call {
+    fn complete(&mut self, mut call: Call, passed: Option<Passed>) -> Call {
         let pid = call.pid;
         match &mut call.op {
-            Op::ProcessMadvise { target_pid, .. } => {
-                *target_pid = match passed {
-                    Some(fd) if PIDFD_SELF.contains(&fd) => Some(pid),
-                    Some(fd) => pidfd::pidfd_target(pid, fd),
-                    None => None,
-                };
-            }
+            Op::ProcessMadvise {
+                target_pid,
+                range,
+                advice,
+                ..
+            } => match passed.map(|passed| target_of(pid, passed, *advice, call.ret)) {
+                Some(Addressee::Process(target)) => *target_pid = Some(target),
+                // It came to no memory, and to none of its ranges.
+                Some(Addressee::Nobody) => *range = None,
+                Some(Addressee::Unknown) | None => {}
+            },
             Op::Mmap {
                 fd, flags, name, ..
             } if *fd >= 0 && *flags & MAP_ANONYMOUS == 0 => {
@@ -217,6 +228,44 @@ fn executable(pid: u32, comm: &str) -> Option<Arc<str>> {
     let path = proc::exe(pid)?;
     let same = proc::comm(pid).is_ok_and(|now| now == comm);
     same.then(|| Arc::from(path))
+}
+
+/// Whose memory a process_madvise is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Addressee {
+    Process(u32),
+    /// The kernel refused the call before it came to a memory.
+    Nobody,
+    Unknown,
+}
+
+/// Whose memory a process_madvise of `pid` is about.
+fn target_of(
+    pid: u32,
+    Passed { fd, target }: Passed,
+    advice: Advice,
+    ret: Option<i64>,
+) -> Addressee {
+    let refused = ret.is_some_and(|ret| ret < 0);
+    let resolved = match target {
+        // By an older kernel, for which it is a bad descriptor.
+        _ if PIDFD_SELF.contains(&fd) && target != Pidfd::Refused => Some(pid),
+        Pidfd::Process(target) => Some(target),
+        // Where the call succeeded, another thread has changed the descriptor meanwhile.
+        Pidfd::Nobody | Pidfd::Refused if refused => return Addressee::Nobody,
+        _ if fd < 0 && refused => return Addressee::Nobody,
+        _ => pidfd::pidfd_target(pid, fd),
+    };
+    // mm/madvise.c:SYSCALL_DEFINE5(process_madvise): what is wrong with the descriptor, the process
+    // or the caller's rights to it. Advice on a mapping does not end so, but for what a file system
+    // may answer to REMOVE.
+    let at_once = [libc::EBADF, libc::ESRCH, libc::EPERM, libc::EACCES];
+    let at_once = at_once.map(|errno| Some(-i64::from(errno)));
+    match resolved {
+        _ if at_once.contains(&ret) && advice != Advice::REMOVE => Addressee::Nobody,
+        Some(target) => Addressee::Process(target),
+        None => Addressee::Unknown,
+    }
 }
 
 /// Names of mappings whose descriptor was closed before it could be looked at.
@@ -255,6 +304,56 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_process_madvise_came_to_nobodys_memory() {
+        let own = std::process::id();
+        let of = |fd, target, advice, errno: i32| {
+            let passed = Passed { fd, target };
+            target_of(own, passed, advice, Some(-i64::from(errno)))
+        };
+        let (not_looked, pid) = (Pidfd::NotLookedAt, Pidfd::Process(own));
+        let (cold, remove) = (Advice::COLD, Advice::REMOVE);
+        let process = Addressee::Process(own);
+        for (got, expected) in [
+            (of(-1, not_looked, cold, libc::EINVAL), Addressee::Nobody),
+            (
+                of(7, Pidfd::Nobody, remove, libc::EINVAL),
+                Addressee::Nobody,
+            ),
+            (
+                of(-10_001, Pidfd::Refused, cold, libc::EINVAL),
+                Addressee::Nobody,
+            ),
+            (of(-10_001, Pidfd::Nobody, cold, libc::EINVAL), process),
+            (
+                of(-10_001, Pidfd::Nobody, cold, libc::EBADF),
+                Addressee::Nobody,
+            ),
+            (of(7, pid, cold, libc::EINVAL), process),
+            (of(7, pid, cold, libc::EPERM), Addressee::Nobody),
+            (of(7, pid, cold, libc::ESRCH), Addressee::Nobody),
+            // Its file may be what does not permit it, and a mapping before that is done.
+            (of(7, pid, remove, libc::EPERM), process),
+        ] {
+            assert_eq!(got, expected);
+        }
+        // No process of ours has so many descriptors.
+        let closed = Passed {
+            fd: i32::MAX,
+            target: not_looked,
+        };
+        let unknown = Addressee::Unknown;
+        assert_eq!(target_of(own, closed, cold, Some(-22)), unknown);
+        assert_eq!(target_of(own, closed, cold, Some(4096)), unknown);
+        assert_eq!(target_of(own, closed, cold, Some(-9)), Addressee::Nobody);
+        // Changed by another thread after the kernel side looked.
+        let changed = Passed {
+            target: Pidfd::Nobody,
+            ..closed
+        };
+        assert_eq!(target_of(own, changed, cold, Some(4096)), unknown);
+    }
 
     #[test]
     fn an_exec_holds_events_up_from_its_point_of_no_return_but_not_for_ever() {

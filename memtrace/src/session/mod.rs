@@ -6,6 +6,7 @@ pub mod enrich;
 mod flags;
 mod gctrace;
 mod go;
+mod identity;
 mod kernel_log;
 pub mod pipeline;
 mod reclaim;
@@ -27,7 +28,6 @@ use crate::clock;
 use crate::config::{Config, Target};
 use crate::ledger::event::Lost;
 use crate::output::Output;
-use crate::proc::resolve::Process;
 use crate::source::{Chunk, Source};
 use ending::{Ending, Signals};
 use tracker::Tracker;
@@ -62,7 +62,7 @@ pub async fn run(
 /// The run itself; an exit status if the command could not be launched.
 async fn trace(
     config: &Config,
-    running: Vec<Process>,
+    running: Vec<targets::Running>,
     output: Box<dyn Output>,
     mut signals: Signals,
     launched: &mut Option<start::Launched>,

@@ -39,6 +39,8 @@ pub struct Check {
     pub delivered: Delivered,
     pub late: u64,
     pub malformed: u64,
+    /// Recorded of processes that nobody told of.
+    pub strays: u64,
     /// Traced processes that live on.
     pub alive: u64,
     pub ending: Ending,
@@ -51,6 +53,7 @@ impl Check {
             && self.late == 0
             && self.counts.missed == 0
             && self.malformed == 0
+            && self.strays == 0
             && self.differences().is_empty()
     }
 
@@ -132,6 +135,12 @@ impl Check {
             "child process",
             " not traced: too many at once",
         );
+        note(
+            self.strays,
+            "event",
+            " of processes that nobody told of, or after their end: not counted (a bug, please report it, where \
+             nothing was lost)",
+        );
         note(self.malformed, "chunk", " of records could not be read");
         if self.ending == Ending::TargetsGone {
             note(
@@ -153,6 +162,12 @@ pub struct Surroundings<'a> {
     pub unreadable: &'a HashMap<u32, String>,
     /// Children that are not followed, by parent.
     pub unfollowed: &'a HashMap<u32, u64>,
+    /// Of these, the ones that share their memory.
+    pub unfollowed_sharers: &'a HashMap<u32, u64>,
+    /// Processes that share memory since before tracing, by the one that stands for them.
+    pub shared_with: &'a HashMap<u32, Vec<u32>>,
+    /// Why what was done to the memory of a process may not all be known.
+    pub doubts: &'a HashMap<u32, String>,
     pub follow_forks: bool,
     /// Of the run.
     pub notes: &'a [String],
@@ -188,8 +203,9 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
                 duration_ns: end_ns.saturating_sub(mm.start_ns),
                 comm: mm.comm.clone(),
                 // A call that came but could not be placed is as good as lost.
-                exact: exact && mm.totals.untargeted_calls == 0,
+                exact: exact && mm.totals.untargeted_calls == 0 && all_seen(mm, around),
                 lost,
+                stray_events: check.strays,
                 notes,
                 totals: totals(&mm.totals, &lost),
                 rss: mm.rss.clone(),
@@ -328,9 +344,46 @@ fn balance(mm: &Mm, around: &Surroundings<'_>) -> Option<Balance> {
     Balance::of(&mm.lazy(), &mm.rss, &outside)
 }
 
+/// Whether all that work on an address space are traced.
+fn all_seen(mm: &Mm, around: &Surroundings<'_>) -> bool {
+    let doubted = mm.image == 0 && around.doubts.contains_key(&mm.pid);
+    !doubted && !around.unfollowed_sharers.contains_key(&mm.pid)
+}
+
+/// Of the processes that share an address space, so many are named.
+const MOST_NAMED: usize = 5;
+
+/// Sentences on who else works on an address space since before tracing.
+fn notes_on_sharers(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if mm.image > 0 {
+        return notes;
+    }
+    if let Some(others) = around.shared_with.get(&mm.pid) {
+        let mut named: Vec<String> = others.iter().take(MOST_NAMED).map(u32::to_string).collect();
+        if let Some(more) = others
+            .len()
+            .checked_sub(MOST_NAMED)
+            .filter(|more| *more > 0)
+        {
+            named.push(format!("{more} more"));
+        }
+        let (what, share) = match others.len() {
+            1 => ("process", "shares"),
+            _ => ("processes", "share"),
+        };
+        notes.push(format!(
+            "{what} {} {share} its memory since before tracing began: what is done from there counts here too",
+            named.join(", ")
+        ));
+    }
+    notes.extend(around.doubts.get(&mm.pid).cloned());
+    notes
+}
+
 /// Sentences on what limits the figures of one address space.
 fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes = notes_on_sharers(mm, around);
     if let Some(why) = around.unreadable.get(&mm.pid) {
         notes.push(format!(
             "its mappings and LazyFree can't be read: {why}; what was mapped before is unknown"
@@ -358,6 +411,13 @@ fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
         };
         notes.push(format!(
             "{forks} into processes that are not traced ({why})"
+        ));
+    }
+    if let Some(children) = around.unfollowed_sharers.get(&mm.pid) {
+        let forks = counted(*children, "fork");
+        notes.push(format!(
+            "{forks} (vfork, posix_spawn) into processes that share its memory and are not traced: what they did \
+             there is not known"
         ));
     }
     notes

@@ -10,6 +10,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::ending::is_answered;
+use super::identity::{Beside, still_there};
+use super::targets::Running;
 use super::tracker::Tracker;
 use super::{is_closed_pipe, kernel_log};
 use crate::attach::{self, Attached, FaultSource, Options, RingEnds};
@@ -17,9 +19,8 @@ use crate::clock;
 use crate::config::{Config, Target};
 use crate::kernel::Kernel;
 use crate::launch::{Launch, LaunchError, exit_code};
-use crate::ledger::event::{Begin, Event, Exit};
+use crate::ledger::event::{Begin, Event};
 use crate::proc;
-use crate::proc::resolve::Process;
 use crate::say::say;
 use crate::units;
 use crate::view;
@@ -35,7 +36,7 @@ pub struct Started {
 /// written on return. A command that is launched gets `stderr` for its own, if there is one.
 pub fn attach(
     config: &Config,
-    running: Vec<Process>,
+    running: Vec<Running>,
     stderr: Option<OwnedFd>,
     tracker: &mut Tracker,
 ) -> anyhow::Result<Started> {
@@ -57,28 +58,36 @@ pub fn attach(
 
 fn attach_to_running(
     config: &Config,
-    processes: Vec<Process>,
+    targets: Vec<Running>,
     tracker: &mut Tracker,
 ) -> anyhow::Result<Started> {
-    if let [only] = &processes[..] {
-        tracker.listens_to(only.pid);
+    if let [only] = &targets[..] {
+        tracker.listens_to(only.process.pid);
     }
-    for process in &processes {
+    for target in &targets {
         // Goes on while the programs are loaded.
-        tracker.recognise.ask((process.pid, 0));
+        tracker.recognise.ask((target.process.pid, 0));
     }
-    let pids = processes.iter().map(|process| process.pid).collect();
-    let (mut attached, ends) = attach_programs(config, pids)?;
+    let pids = targets.iter().map(|target| target.process.pid).collect();
+    let (mut attached, ends) = attach_programs(config, pids, true)?;
     tracker.attached(clock::now_ns());
-    for process in &processes {
-        begin_running(process, tracker, &attached);
-        tracker.count_exactly(process.pid, &mut attached);
+    let targets = still_there(targets, tracker, &mut attached)?;
+    let sharing = std::mem::take(&mut attached.sharing);
+    let begin_ns = clock::now_ns();
+    let beside = Beside::of(sharing, &targets, tracker, &mut attached);
+    for target in &targets {
+        let pid = target.process.pid;
+        if beside.stands_for(pid).is_none() {
+            begin_running(target, tracker, &attached);
+            tracker.count_exactly(pid, &mut attached);
+        }
     }
-    let targets = processes.into_iter().map(|process| view::Target {
-        pid: process.pid,
-        comm: process.comm,
-        exe: process.exe,
-        runtime: tracker.recognise.line((process.pid, 0)),
+    beside.begin(&targets, begin_ns, tracker);
+    let targets = targets.into_iter().map(|target| view::Target {
+        pid: target.process.pid,
+        comm: target.process.comm,
+        exe: target.process.exe,
+        runtime: tracker.recognise.line((target.process.pid, 0)),
     });
     let targets = targets.collect();
     tracker.header(&header(attached.fault_source, targets)?)?;
@@ -90,7 +99,8 @@ fn attach_to_running(
 }
 
 /// Tells the ledger of a process that was there before, and of what it has.
-fn begin_running(process: &Process, tracker: &mut Tracker, attached: &Attached) {
+fn begin_running(target: &Running, tracker: &mut Tracker, attached: &Attached) {
+    let process = &target.process;
     let pid = process.pid;
     // What was recorded since the programs were attached is older, and dropped: on which mappings it
     // fell nobody knows. Stamped before the read: what changes while it goes on is then applied on top of it.
@@ -103,18 +113,13 @@ fn begin_running(process: &Process, tracker: &mut Tracker, attached: &Attached) 
         comm: process.comm.clone(),
         before_exec: false,
     });
-    // The pid may have died and be another's by now; then nothing of what follows is its own.
-    let same = proc::stat::read(pid)
-        .is_ok_and(|stat| stat.start_ticks == process.start_ticks && !stat.is_dead());
-    if !same {
-        tracker.event(Event::Exit(Exit {
-            at_ns,
-            pid,
-            status: None,
-        }));
+    let maps = proc::maps::read(pid);
+    let folios = tracker.enrich.folios(pid);
+    // Whoever has the pid by now may have been read; of the target's end there is a record.
+    if !target.lives() {
         return;
     }
-    match proc::maps::read(pid) {
+    match maps {
         Ok(mut maps) => {
             tracker.flags.add_to(&mut maps, pid);
             tracker.event(Event::Mappings(maps.into_event(pid, at_ns, false)));
@@ -122,7 +127,7 @@ fn begin_running(process: &Process, tracker: &mut Tracker, attached: &Attached) 
         Err(error) if proc::is_gone(&error) => {}
         Err(error) => tracker.unreadable(pid, &error),
     }
-    if let Some(Event::Folios(mut folios)) = tracker.enrich.folios(pid) {
+    if let Some(Event::Folios(mut folios)) = folios {
         folios.at_ns = at_ns;
         tracker.event(Event::Folios(folios));
     }
@@ -139,7 +144,7 @@ fn attach_to_launched(
     let launch = launch.map_err(|error| anyhow!("{error}"))?;
     let pid = launch.pid();
     tracker.listens_to(pid);
-    let (attached, ends) = attach_programs(config, vec![pid])?;
+    let (attached, ends) = attach_programs(config, vec![pid], false)?;
     tracker.begin(Begin {
         at_ns: clock::now_ns(),
         pid,
@@ -163,9 +168,14 @@ fn attach_to_launched(
     })
 }
 
-fn attach_programs(config: &Config, pids: Vec<u32>) -> anyhow::Result<(Attached, RingEnds)> {
+fn attach_programs(
+    config: &Config,
+    pids: Vec<u32>,
+    running: bool,
+) -> anyhow::Result<(Attached, RingEnds)> {
     let options = Options {
         pids,
+        running,
         follow_forks: config.follow_forks,
         fault_source: config.fault_source,
         ringbuf_bytes: config.ringbuf_bytes,

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::kernel::Kernel;
 use crate::kernel::caps::Caps;
 use crate::ledger::Mm;
-use crate::ledger::event::{Begin, Event, Lost};
+use crate::ledger::event::{Begin, Event, Fork, Lost};
 use crate::ledger::rules::Rules;
 use crate::output::Output;
 use crate::proc;
@@ -63,6 +63,15 @@ pub struct Tracker {
     unfinished: HashMap<u32, u64>,
     /// Processes whose mappings this user may not read, and why not.
     unreadable: HashMap<u32, String>,
+    /// Those that share the memory of the first of a group since before tracing, and were not named;
+    /// and which group it is.
+    beside: HashMap<u32, u32>,
+    /// Processes that shared the memory of a target when tracing began, by target.
+    shared_with: HashMap<u32, Vec<u32>>,
+    /// By target: why what was done to its memory may not all be known.
+    doubts: HashMap<u32, String>,
+    /// Processes that are traced no more, and until when records of theirs may come.
+    passed_over: HashMap<u32, u64>,
     /// The start time of each process by pid, to know it from a later one with its pid.
     born: HashMap<u32, u64>,
     malformed: u64,
@@ -92,6 +101,10 @@ impl Tracker {
             status: config.status,
             attached_ns: 0,
             meters: HashMap::new(),
+            beside: HashMap::new(),
+            shared_with: HashMap::new(),
+            doubts: HashMap::new(),
+            passed_over: HashMap::new(),
             born: HashMap::new(),
             malformed: 0,
             mappings_lost: false,
@@ -124,6 +137,33 @@ impl Tracker {
     /// A process comes under trace. Known at once, so that nobody takes us for being without a target.
     pub fn begin(&mut self, begin: Begin) {
         self.pipeline.ledger.apply(&Event::Begin(begin));
+    }
+
+    /// A process that shares the memory of another since before tracing comes under trace: as if it
+    /// had just been made.
+    pub fn begin_beside(&mut self, pid: u32, of: u32, at_ns: u64, named: bool) {
+        self.pipeline.ledger.apply(&Event::Fork(Fork {
+            at_ns,
+            parent_pid: of,
+            pid,
+            shares_vm: true,
+            followed: true,
+        }));
+        self.shared_with.entry(of).or_default().push(pid);
+        if !named {
+            self.beside.insert(pid, of);
+        }
+    }
+
+    /// What was done to the memory of a process may not all be known.
+    pub fn doubt(&mut self, pid: u32, why: String) {
+        self.doubts.insert(pid, why);
+    }
+
+    /// Takes no notice of what is recorded of a process until now: it is none of ours.
+    pub fn pass_over(&mut self, pid: u32) {
+        self.passed_over
+            .insert(pid, clock::now_ns() + LAST_RECORDS_NS);
     }
 
     /// The only process that is traced, or the command that was launched.
@@ -186,8 +226,11 @@ impl Tracker {
         self.pipeline.returns.take().unwrap_or_default()
     }
 
+    /// True while anybody lives for whose sake we trace.
     pub fn any_alive(&self) -> bool {
-        self.pipeline.ledger.any_alive()
+        self.pipeline
+            .ledger
+            .any_alive_but(|pid| self.beside.contains_key(&pid))
     }
 
     /// Takes a chunk in, and applies what can have no predecessor any more.
@@ -212,6 +255,9 @@ impl Tracker {
         }
         let complete_ns = self.enrich.complete_ns(chunk.complete_ns);
         while let Some(event) = self.pipeline.next(complete_ns) {
+            if self.is_passed_over(&event, kernel) {
+                continue;
+            }
             self.before(&event, kernel);
             self.apply(&event)?;
             self.after(&event, kernel);
@@ -219,6 +265,8 @@ impl Tracker {
         for pid in self.pipeline.ledger.take_unsure() {
             self.read_mappings(pid, kernel);
         }
+        self.passed_over
+            .retain(|_, until_ns| *until_ns > complete_ns);
         self.look_after_lazy(kernel);
         if complete_ns > self.lost.at_ns {
             self.show_status_due()?;
@@ -342,7 +390,8 @@ impl Tracker {
             delivered: self.pipeline.delivered,
             late: self.pipeline.order.late(),
             malformed: self.malformed,
-            alive: self.pipeline.ledger.live_pids().len() as u64,
+            strays: self.pipeline.ledger.strays(),
+            alive: self.left_alive(),
             ending: *ending,
         };
         self.pipeline.ledger.finish(end_ns);
@@ -355,6 +404,9 @@ impl Tracker {
                 unfinished: &self.unfinished,
                 unreadable: &self.unreadable,
                 unfollowed: &self.enrich.unfollowed,
+                unfollowed_sharers: &self.enrich.unfollowed_sharers,
+                shared_with: &self.shared_with,
+                doubts: &self.doubts,
                 follow_forks: self.enrich.follow_forks,
                 notes: &self.notes,
                 machine_lazyfreed_bytes: self.reclaim.machine_bytes(),
@@ -408,6 +460,10 @@ impl Tracker {
             .context(WRITING)
     }
 }
+
+/// A program that runs while a process is left still records what it is about, and it may take its time
+/// where a hypervisor takes its CPU.
+const LAST_RECORDS_NS: u64 = 1_000_000_000;
 
 const WRITING: &str = "cannot write the output";
 

@@ -217,6 +217,7 @@ mod tests {
                 comm: format!("name{}", n % 3),
                 exact: true,
                 lost: Lost::default(),
+                stray_events: 0,
                 notes: Vec::new(),
                 totals,
                 rss: RssHistory::default(),

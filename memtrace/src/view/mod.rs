@@ -196,6 +196,8 @@ pub struct Summary {
     /// Nothing lost and the self-check equal.
     pub exact: bool,
     pub lost: Lost,
+    /// Events of the whole run that came of processes that nobody told of, or after their end.
+    pub stray_events: u64,
     /// What limits the figures, in plain sentences.
     pub notes: Vec<String>,
     pub totals: Totals,

@@ -84,6 +84,7 @@ mod tests {
             comm: "x".to_owned(),
             exact: true,
             lost: Lost::default(),
+            stray_events: 0,
             notes: Vec::new(),
             totals,
             rss: RssHistory::default(),

@@ -87,6 +87,7 @@ pub fn complete() -> Summary {
         comm: "bigmap".to_owned(),
         exact: true,
         lost: Lost::default(),
+        stray_events: 0,
         notes: Vec::new(),
         totals: busy(),
         rss: RssHistory {
@@ -259,6 +260,7 @@ pub fn lossy() -> Summary {
         comm: HOSTILE.to_owned(),
         exact: false,
         lost: lost(0),
+        stray_events: 0,
         notes: vec![
             "1 calls were under way when tracing began: what they did is not known".to_owned(),
             "a name: \u{1b}[2J".to_owned(),
@@ -335,6 +337,7 @@ pub fn nothing_given_back() -> Summary {
         comm: "hoarder".to_owned(),
         exact: true,
         lost: Lost::default(),
+        stray_events: 0,
         notes: Vec::new(),
         image: 0,
         start_ns: START,

@@ -114,10 +114,10 @@ fn an_address_space_ends_with_its_last_owner() {
     };
     s.apply(exit(PID, 50));
     assert_eq!(s.ledger.mms()[0].end_ns, None);
-    assert!(s.ledger.any_alive());
+    assert!(s.ledger.any_alive_but(|_| false));
     s.apply(exit(CHILD, 60));
     assert_eq!(s.ledger.mms()[0].end_ns, Some(60));
-    assert!(!s.ledger.any_alive());
+    assert!(!s.ledger.any_alive_but(|_| false));
 }
 
 #[test]
@@ -176,4 +176,37 @@ fn events_of_nobody_are_counted_as_strays() {
     };
     s.apply(Event::Exec(exec));
     assert_eq!(s.ledger.strays(), 1);
+}
+
+#[test]
+fn the_exit_status_is_that_of_the_owner_whoever_shares_its_memory() {
+    let mut s = Scene::new();
+    fork(&mut s, true);
+    let exit = |pid, at_ns, status| {
+        Event::Exit(Exit {
+            at_ns,
+            pid,
+            status: Some(status),
+        })
+    };
+    s.apply(exit(PID, 50, 3 << 8));
+    s.apply(exit(CHILD, 60, 9));
+    let mm = &s.ledger.mms()[0];
+    assert_eq!((mm.end_ns, mm.exit), (Some(60), Some(3 << 8)));
+}
+
+#[test]
+fn a_call_after_its_process_has_ended_is_a_stray_and_counts_once() {
+    let mut s = Scene::new();
+    s.map(0, 4);
+    s.write(0, 4);
+    let at_ns = s.tick();
+    s.apply(Event::Exit(Exit {
+        at_ns,
+        pid: PID,
+        status: None,
+    }));
+    s.advise(Advice::DONTNEED, 0, 4);
+    assert_eq!(s.ledger.strays(), 1);
+    assert!(s.ledger.mms()[0].totals.advice.is_empty());
 }

@@ -294,6 +294,34 @@ fn a_process_madvise_on_whom_nobody_knows_is_not_taken_for_ones_own() {
 }
 
 #[test]
+fn a_process_madvise_that_came_to_nobody_is_a_failed_call_of_its_caller() {
+    let mut s = Scene::known();
+    s.map(0, 2);
+    s.write(0, 2);
+    for index in 0..2 {
+        let op = Op::ProcessMadvise {
+            target_pid: None,
+            advice: Advice::PAGEOUT,
+            range: None,
+            index,
+            ranges: 2,
+            before_bytes: u64::from(index) * PAGE,
+        };
+        s.done(op, -i64::from(libc::EBADF));
+    }
+    assert_eq!(s.totals().untargeted_calls, 0);
+    let advice = s.advice(Advice::PAGEOUT);
+    assert_eq!(
+        (advice.calls, advice.failed, advice.requested_bytes),
+        (1, 1, 0)
+    );
+    // Nothing is doubted of its pages.
+    s.advise(Advice::DONTNEED, 0, 2);
+    s.write(0, 1);
+    assert_eq!(s.faults(C::RefaultDontneed), 1);
+}
+
+#[test]
 fn requests_without_end_stay_at_the_largest_number() {
     let mut s = Scene::new();
     s.map(0, 1 << 34);

@@ -63,6 +63,7 @@ fn words(op: &Op, errno: i32) -> &'static str {
         libc::EINTR => "interrupted by a signal",
         libc::EIO => "the file could not be read",
         libc::ENXIO => "the file has nothing there",
+        libc::EBADF if matches!(op, Op::ProcessMadvise { range: None, .. }) => "no pidfd",
         libc::EBADF if advice => "the mapping is not of a file that takes this advice",
         libc::EBADF => "the file descriptor is not open",
         libc::EAGAIN if advice => "not possible right now",

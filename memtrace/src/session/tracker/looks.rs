@@ -9,7 +9,7 @@ use crate::attach::Attached;
 use crate::clock;
 use crate::golang::Reading;
 use crate::golang::poll::Reply;
-use crate::ledger::event::{Event, Exit, Sample};
+use crate::ledger::event::{Event, Exec, Exit, Sample};
 use crate::proc;
 use crate::say::say;
 use crate::units::{Bytes, Nanos, counted};
@@ -170,6 +170,34 @@ impl Tracker {
         pids
     }
 
+    /// How many processes live on, but for those that are traced for the memory that they share.
+    pub(super) fn left_alive(&self) -> u64 {
+        let pids = self.pipeline.ledger.live_pids();
+        let left = pids.iter().filter(|pid| !self.beside.contains_key(pid));
+        left.count() as u64
+    }
+
+    /// Whether an event is one of a process that is none of ours (any more). Its children are not either.
+    pub(super) fn is_passed_over(&mut self, event: &Event, kernel: &mut Attached) -> bool {
+        if self.passed_over.is_empty() {
+            return false;
+        }
+        let Some(pid) = event.recorded_of() else {
+            return false;
+        };
+        // A child of ours may have got its pid.
+        if !self.passed_over.contains_key(&pid) || self.pipeline.ledger.knows(pid) {
+            return false;
+        }
+        if let Event::Fork(fork) = event
+            && fork.followed
+        {
+            kernel.leave(fork.pid);
+            self.pass_over(fork.pid);
+        }
+        true
+    }
+
     /// What must be known of an address space before it goes.
     pub(super) fn before(&mut self, event: &Event, kernel: &mut Attached) {
         let (pid, at_ns) = match event {
@@ -204,8 +232,13 @@ impl Tracker {
     /// Looks at a new address space; with `--exact-bytes` it is counted from its first moment that
     /// we know of.
     pub(super) fn after(&mut self, event: &Event, kernel: &mut Attached) {
+        if let Event::Exec(Exec { pid, .. }) | Event::Exit(Exit { pid, .. }) = event {
+            self.beside.remove(pid);
+        }
         let pid = match event {
-            Event::Exec(exec) if exec.followed => {
+            // Its new address space faulted already, and is nobody's concern.
+            Event::Exec(exec) if !exec.followed => return self.pass_over(exec.pid),
+            Event::Exec(exec) => {
                 if let Some(mm) = self.pipeline.ledger.mm_of(exec.pid) {
                     self.recognise.ask((mm.pid, mm.image));
                 }

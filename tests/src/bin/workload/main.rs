@@ -6,6 +6,7 @@ mod advise_errors;
 mod advise_holes;
 mod advise_keeps;
 mod advise_sizes;
+mod advises_and_closes;
 mod before_attach;
 mod brk_cycle;
 mod children_advise;
@@ -52,8 +53,11 @@ mod pwrite_fresh;
 mod read_fresh;
 mod reclaim_pattern;
 mod reclaim_ranges;
+mod refused_advice;
 mod remove_shared;
 mod runs_many;
+mod sharers;
+mod spawns;
 mod stack_growth;
 mod swaps;
 mod switches;
@@ -76,6 +80,7 @@ fn main() {
         "advise_holes" => advise_holes::main(),
         "advise_keeps" => advise_keeps::main(),
         "advise_sizes" => advise_sizes::main(),
+        "advises_and_closes" => advises_and_closes::main(),
         "before_attach" => before_attach::main(),
         "brk_cycle" => brk_cycle::main(),
         "children_advise" => children_advise::main(),
@@ -122,8 +127,11 @@ fn main() {
         "read_fresh" => read_fresh::main(),
         "reclaim_pattern" => reclaim_pattern::main(),
         "reclaim_ranges" => reclaim_ranges::main(),
+        "refused_advice" => refused_advice::main(),
         "remove_shared" => remove_shared::main(),
         "runs_many" => runs_many::main(),
+        "sharers" => sharers::main(),
+        "spawns" => spawns::main(),
         "stack_growth" => stack_growth::main(),
         "swaps" => swaps::main(),
         "switches" => switches::main(),
