@@ -1,7 +1,8 @@
 //! The files of allocators and runtimes, wherever they are: gone, replaced, in another mount namespace, or no libraries at all.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use memtrace_tests::golang::{self, GO};
@@ -12,6 +13,8 @@ use memtrace_tests::runtimes::{
     settings, start_go,
 };
 use memtrace_tests::tempdir::TempDir;
+use memtrace_tests::tracer::Trace;
+use memtrace_tests::wait;
 use memtrace_tests::workload::Workload;
 use memtrace_tests::{exe, needs};
 
@@ -184,4 +187,110 @@ fn mapped_files_that_are_no_libraries_disturb_nothing() {
     for note in summary.texts("notes") {
         assert!(note.contains("was not looked through"), "{note}");
     }
+}
+
+/// A copy of the workloads' program that runs as before, but whose table of sections has 4,000 tables
+/// of symbols, each of 64 MB at one place that takes no room on the disk. Nothing of that is loaded.
+fn hostile(dir: &TempDir) -> PathBuf {
+    const HUGE: u64 = 64 << 20;
+    const SECTIONS: u16 = 4000;
+    let [program, _] = exe!("waits").words();
+    let path = copy(dir, Path::new(&program), "hostile");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("the directory is ours");
+    let names = fs::metadata(&path).expect("it is there").len();
+    let table = names + 2 * HUGE;
+    file.set_len(table).expect("the directory is ours");
+    // elf(5): Elf64_Shdr, for the names (SHT_STRTAB) and for symbols (SHT_DYNSYM) that refer to them.
+    let section = |kind: u32, place: u64, link: u32| {
+        let mut header = [0u8; 64];
+        header[4..8].copy_from_slice(&kind.to_le_bytes());
+        header[24..32].copy_from_slice(&place.to_le_bytes());
+        header[32..40].copy_from_slice(&HUGE.to_le_bytes());
+        header[40..44].copy_from_slice(&link.to_le_bytes());
+        header[56..64].copy_from_slice(&24u64.to_le_bytes());
+        header
+    };
+    let mut headers = vec![[0u8; 64], section(3, names, 0)];
+    headers.resize(SECTIONS.into(), section(11, names + HUGE, 1));
+    // The name that a program is asked for stands where the look for it ends.
+    let put = |bytes: &[u8], at: u64| file.write_all_at(bytes, at).expect("the directory is ours");
+    put(b"\0node_module_register\0", names + HUGE - 64);
+    put(headers.as_flattened(), table);
+    // Elf64_Ehdr: e_shoff; e_shentsize, e_shnum, e_shstrndx.
+    put(&table.to_le_bytes(), 40);
+    let counts = [64, SECTIONS, 1].map(u16::to_le_bytes);
+    put(counts.as_flattened(), 58);
+    path
+}
+
+/// The threads of a process: their names, and whether each sleeps.
+fn threads(pid: u32) -> Vec<(String, bool)> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    threads
+        .filter_map(|thread| {
+            let stat = fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+            let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+            Some((name.to_owned(), rest.starts_with('S')))
+        })
+        .collect()
+}
+
+#[test]
+fn a_file_made_to_keep_us_busy_is_given_up_and_others_are_recognised_meanwhile() {
+    needs!(Need::Tracing, GO);
+    let dir = TempDir::new();
+    let program = golang::build("advises", built());
+    let busy = Workload::start_command(Command::new(hostile(&dir)).arg("waits"));
+    let harmless = start_go(&program, Some("madvdontneed=0"));
+    // The harmless one waits behind the other.
+    let pids = format!("{},{}", busy.pid, harmless.pid);
+    let trace = Trace::with(&["-q", "--no-status", "-p", &pids]);
+    // The quick looks are done once their thread sleeps after it has passed one on.
+    wait::until("both quick looks", || {
+        let threads = threads(trace.pid());
+        let is = |wanted: &str| threads.iter().find(|(name, _)| name == wanted);
+        (is("recognise-big").is_some() && is("recognise")?.1).then_some(())
+    });
+    trace.signal(libc::SIGTERM);
+    let run = trace.finish();
+
+    let [busy_pid, harmless_pid] = [busy.pid, harmless.pid].map(u64::from);
+    let summary = run.summary_of(harmless_pid, 0);
+    let go = runtime(summary, "Go");
+    assert_eq!(go.text("version"), golang::version(built()));
+    assert_eq!(settings(&go), set("GODEBUG", "madvdontneed=0"));
+    assert_eq!(summary.texts("notes"), [""; 0]);
+    let summary = run.summary_of(busy_pid, 0);
+    is_noted(summary, "hostile was not looked through to its end");
+    // Its library is another file.
+    let glibc = runtime(summary, "glibc malloc");
+    assert_eq!(glibc.text("version"), glibc_version());
+    busy.kill();
+    harmless.kill();
+}
+
+#[test]
+fn a_thorough_look_at_such_a_file_ends_by_itself() {
+    needs!(Need::Tracing);
+    let dir = TempDir::new();
+    let busy = Workload::start_command(Command::new(hostile(&dir)).arg("waits"));
+    let trace = Trace::with(&["-q", "--no-status", "-p", &busy.pid.to_string()]);
+    wait::until("the end of the thorough look", || {
+        let threads = threads(trace.pid());
+        let big = threads.iter().find(|(name, _)| name == "recognise-big");
+        big?.1.then_some(())
+    });
+    trace.signal(libc::SIGTERM);
+    let run = trace.finish();
+    busy.kill();
+    is_noted(run.summary(), "more than 512M would have to be read");
+    assert_eq!(
+        runtime(run.summary(), "glibc malloc").text("version"),
+        glibc_version()
+    );
 }

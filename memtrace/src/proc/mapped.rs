@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::for_each_line;
 use super::maps::{Row, unescape};
 
-/// A program has some hundred libraries at most; one that maps more is shown without the rest.
+/// A program has some hundred libraries at most.
 const MAX_FILES: usize = 2048;
 
 /// A file that is mapped executable.
@@ -29,19 +29,30 @@ impl MappedFile {
     }
 }
 
-/// The files in the text of a maps file, in the order of their first executable mapping.
+/// The files in the text of a maps file, in the order of their first executable mapping, and
+/// whether these are all. `take` is told the bytes of each line and says whether to look at it.
 ///
 /// # Errors
 /// Those of the reader.
-pub fn from_reader(reader: impl BufRead) -> io::Result<Vec<MappedFile>> {
+pub fn from_reader(
+    reader: impl BufRead,
+    take: impl Fn(usize) -> bool,
+) -> io::Result<(Vec<MappedFile>, bool)> {
     let mut files = Vec::new();
     let mut seen = HashSet::new();
+    let mut whole = true;
     for_each_line(reader, |line| {
-        if let Some(row) = Row::parse(line)
+        whole = take(line.len());
+        if whole
+            && let Some(row) = Row::parse(line)
             && row.executable
             && row.is_file()
             && seen.insert((row.device, row.inode))
         {
+            whole = files.len() < MAX_FILES;
+            if !whole {
+                return false;
+            }
             files.push(MappedFile {
                 device: row.device,
                 inode: row.inode,
@@ -49,9 +60,9 @@ pub fn from_reader(reader: impl BufRead) -> io::Result<Vec<MappedFile>> {
                 range: row.range,
             });
         }
-        files.len() < MAX_FILES
+        whole
     })?;
-    Ok(files)
+    Ok((files, whole))
 }
 
 #[cfg(test)]
@@ -68,7 +79,8 @@ mod tests {
             7f0000001000-7f0000002000 r-xp 00000000 00:00 0  [vdso]\n\
             7f0000003000-7f0000004000 r-xp 00000000 fe:00 8  /lib/a b.so (deleted)\n\
             7f0000005000-7f0000006000 rw-p 00000000 fe:00 9  /lib/data\n";
-        let files = from_reader(&text[..]).unwrap();
+        let (files, whole) = from_reader(&text[..], |_| true).unwrap();
+        assert!(whole);
         let found: Vec<_> = files
             .iter()
             .map(|file| (file.range.start, file.inode, file.plain_path()))
@@ -81,5 +93,26 @@ mod tests {
             ]
         );
         assert_eq!(files[0].device, (0xfe, 0));
+    }
+
+    #[test]
+    fn what_is_not_read_to_its_end_is_said_to_be() {
+        let line = |at: usize| {
+            let end = at + 1;
+            format!("{at:x}000-{end:x}000 r-xp 00000000 fe:00 {at}  /lib/{at}\n")
+        };
+        let text: String = (1..=MAX_FILES).map(line).collect();
+        let (files, whole) = from_reader(text.as_bytes(), |_| true).unwrap();
+        assert_eq!((files.len(), whole), (MAX_FILES, true));
+        let more = text + &line(MAX_FILES + 1);
+        let (files, whole) = from_reader(more.as_bytes(), |_| true).unwrap();
+        assert_eq!((files.len(), whole), (MAX_FILES, false));
+        let left = std::cell::Cell::new(100usize);
+        let take = |bytes: usize| left.replace(left.get().saturating_sub(bytes)) >= bytes;
+        let (files, whole) = from_reader(more.as_bytes(), take).unwrap();
+        assert_eq!(
+            (files.len(), whole),
+            (100 / line(1).trim_end().len(), false)
+        );
     }
 }

@@ -3,8 +3,18 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use std::time::Duration;
+
 use super::super::Origin;
+use super::super::budget::tests::counted;
 use super::*;
+
+/// All that a look without a bound finds.
+fn detect(pid: u32) -> Runtimes {
+    let look = detect_within(pid, &counted(u64::MAX / 4, u64::MAX / 4));
+    assert!(!look.cut);
+    look.runtimes
+}
 
 /// A program that runs until it is dropped.
 struct Running(Child);
@@ -37,6 +47,7 @@ impl Drop for Running {
 
 #[test]
 fn of_a_process_that_is_gone_nothing_is_found_and_nothing_said() {
+    assert!(detect_within(u32::MAX, &counted(1, 1)).gone);
     let found = detect(u32::MAX);
     assert!(found.is_empty());
     assert_eq!(found.problems, Vec::<String>::new());
@@ -101,4 +112,56 @@ fn a_program_whose_file_was_replaced_is_still_the_one_that_runs() {
             .all(|r| r.kind != Kind::Go)
     );
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn problems_that_are_not_told_one_by_one_are_still_told() {
+    let budget = counted(1 << 20, 1 << 10);
+    let mut search = Search::new(Process::open(std::process::id()).unwrap(), &budget);
+    for number in 0..2 * MAX_PROBLEMS {
+        search.problem(format!("problem {number}"));
+    }
+    let problems = search.finish().runtimes.problems;
+    assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+    assert_eq!(
+        problems[MAX_PROBLEMS],
+        "more of its files were not all looked at"
+    );
+}
+
+#[test]
+fn what_the_budget_does_not_suffice_for_is_not_known_and_said_to_be() {
+    let cat = Running::start("cat", |_| {}).unwrap();
+    let whole = loop {
+        let found = detect(cat.0.id());
+        if !found.is_empty() {
+            break found;
+        }
+    };
+    assert_eq!(whole.problems, Vec::<String>::new());
+    // The name of a library may tell what it is.
+    let without_version = |look: &Look| look.runtimes.list.iter().all(|it| it.version.is_none());
+    let about = |look: &Look, part: &str| {
+        let problems = &look.runtimes.problems;
+        assert!(problems.iter().any(|it| it.contains(part)), "{look:?}");
+        assert!(look.cut && !look.gone);
+    };
+    // Its program has half of that.
+    let look = detect_within(cat.0.id(), &counted(16 << 10, 1 << 20));
+    assert!(without_version(&look));
+    about(&look, "was not looked through to its end");
+    about(&look, "would have to be read");
+    let look = detect_within(cat.0.id(), &counted(1 << 30, 40));
+    assert!(without_version(&look));
+    about(&look, "records (symbols, sections)");
+    let stop = AtomicBool::new(true);
+    let look = super::detect(cat.0.id(), Depth::Thorough, &stop);
+    assert!(without_version(&look) && !look.cut);
+    let [first, ..] = &look.runtimes.problems[..] else {
+        panic!("{look:?}");
+    };
+    assert!(
+        first.ends_with("cannot be read: memtrace ended before"),
+        "{first}"
+    );
 }

@@ -1,5 +1,7 @@
-//! Reads what is wanted from an ELF file of another process, piece by piece and never more than a fixed amount.
+//! Reads what is wanted from an ELF file of another process, piece by piece and within a budget.
 //!
+//! Whatever the file claims, all bytes are read in `Metered::fill` and all entries of tables counted before they
+//! are looked at. Where the budget ends, nothing more is found, and the budget knows that and why.
 //! The file is not mapped: whoever can truncate it could kill us with SIGBUS.
 
 use std::fs::File;
@@ -12,13 +14,15 @@ use object::read::ReadRef;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, elf};
 
+use super::budget::{Budget, Limit};
+
 /// Headers, and the names of sections: some kB in any real file.
 const MAX_HEADERS: u64 = 8 << 20;
 /// Sections and segments that are looked at. A file built with -ffunction-sections keeps none of its sections when linked.
 const MAX_PARTS: usize = 4096;
 const MAX_NAME: usize = 64;
-/// Symbols and their names, of one table: a browser's with debug information has some 100 MB of each.
-const MAX_SYMBOLS: u64 = 64 << 20;
+/// A linker may let a name be the end of another's string; real tables have a few such places.
+const MAX_PLACES: usize = 64;
 /// How much is read at once.
 pub(super) const CHUNK: usize = 256 * 1024;
 
@@ -54,9 +58,42 @@ pub(super) struct Segment {
     pub(super) place: Range<u64>,
 }
 
-/// The parts of an ELF file.
-pub(super) struct Elf<F> {
+/// A file whose bytes are taken off a budget.
+struct Metered<'a, F> {
     file: F,
+    budget: &'a Budget<'a>,
+}
+
+impl<F: ReadAt> Metered<'_, F> {
+    /// Fills the buffer as far as the file goes, and the budget.
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> usize {
+        if !self.budget.take_bytes(buffer.len()) {
+            return 0;
+        }
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let Some(at) = offset.checked_add(filled as u64) else {
+                break;
+            };
+            // A file system may give one byte at a time, and take its time.
+            let again = filled > 0;
+            if !self.budget.take_records(1) || again && !self.budget.goes_on() {
+                break;
+            }
+            match self.file.read_at(&mut buffer[filled..], at) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        filled
+    }
+}
+
+/// The parts of an ELF file.
+pub(super) struct Elf<'a, F> {
+    file: Metered<'a, F>,
     pub(super) size: u64,
     pub(super) big_endian: bool,
     pub(super) is_64: bool,
@@ -65,12 +102,15 @@ pub(super) struct Elf<F> {
     pub(super) segments: Vec<Segment>,
 }
 
-impl<F: ReadAt> Elf<F> {
+impl<'a, F: ReadAt> Elf<'a, F> {
     /// Reads the headers; `None` where they are no ELF headers, or broken ones.
-    pub(super) fn parse(file: F) -> Option<Self> {
+    pub(super) fn parse(file: F, budget: &'a Budget<'a>) -> Option<Self> {
         let size = file.size().ok()?;
+        let file = Metered { file, budget };
         let mut ident = [0; 16];
-        read_exact(&file, &mut ident, 0)?;
+        if file.fill(&mut ident, 0) < ident.len() {
+            return None;
+        }
         let is_64 = ident[4] == elf::ELFCLASS64;
         let mut found = Self {
             file,
@@ -88,6 +128,10 @@ impl<F: ReadAt> Elf<F> {
         };
         (found.sections, found.segments) = (sections, segments);
         Some(found)
+    }
+
+    pub(super) fn budget(&self) -> &'a Budget<'a> {
+        self.file.budget
     }
 
     pub(super) fn section(&self, name: &str) -> Option<&Section> {
@@ -123,7 +167,7 @@ impl<F: ReadAt> Elf<F> {
         let length = place.end.min(self.size).saturating_sub(place.start);
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(max);
         let mut bytes = vec![0; length];
-        let read = read_up_to(&self.file, &mut bytes, place.start);
+        let read = self.file.fill(&mut bytes, place.start);
         bytes.truncate(read);
         bytes
     }
@@ -158,32 +202,36 @@ impl<F: ReadAt> Elf<F> {
     }
 
     /// Calls `each` with pieces of a place, each beginning with the last `overlap` bytes of the one before;
-    /// `each` says whether to go on. False if the place could not be read to its end.
+    /// `each` says whether to go on. The budget knows whether the place could be read to its end.
     pub(super) fn chunks(
         &self,
         place: &Range<u64>,
         overlap: usize,
         mut each: impl FnMut(&[u8]) -> bool,
-    ) -> bool {
+    ) {
         let end = place.end.min(self.size);
+        if end < place.end {
+            self.budget().miss(Limit::Ends);
+        }
         let mut at = place.start;
-        let mut buffer = vec![0; CHUNK + overlap];
+        let mut buffer = Vec::new();
         let mut kept = 0;
         while at < end {
             let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-            let read = read_up_to(&self.file, &mut buffer[kept..kept + wanted], at);
+            buffer.resize(kept + wanted, 0);
+            let read = self.file.fill(&mut buffer[kept..], at);
             let filled = kept + read;
-            if !each(&buffer[..filled]) {
-                return true;
+            if read > 0 && !each(&buffer[..filled]) {
+                return;
             }
             if read < wanted {
-                return false;
+                self.budget().miss(Limit::Ends);
+                return;
             }
             at += read as u64;
             kept = filled.min(overlap);
             buffer.copy_within(filled - kept..filled, 0);
         }
-        end == place.end
     }
 
     /// The address of a symbol that is defined here. Symbol tables can be huge, so that they are
@@ -217,10 +265,10 @@ impl<F: ReadAt> Elf<F> {
         if !self.is_64 {
             return None;
         }
-        let tables = self.sections.iter().filter(|section| {
-            let bytes = section.place.end - section.place.start;
-            section.kind == elf::SHT_RELA && bytes <= MAX_SYMBOLS
-        });
+        let tables = self
+            .sections
+            .iter()
+            .filter(|section| section.kind == elf::SHT_RELA);
         // Elf64_Rela: r_offset, r_info with the symbol in its upper half, r_addend.
         tables.into_iter().find_map(|table| {
             self.entries(&table.place, 24, |entry| {
@@ -243,6 +291,9 @@ impl<F: ReadAt> Elf<F> {
         self.chunks(place, 0, |chunk| {
             rest.extend_from_slice(chunk);
             let whole = rest.len() / size * size;
+            if !self.budget().take_records(whole / size) {
+                return false;
+            }
             found = rest[..whole].chunks_exact(size).find_map(&mut each);
             rest.drain(..whole);
             found.is_none()
@@ -252,22 +303,24 @@ impl<F: ReadAt> Elf<F> {
 
     fn symbol_of(&self, table: &Section, name: &str) -> Option<u64> {
         let names = &self.sections.get(table.link as usize)?.place;
-        let bytes = |place: &Range<u64>| place.end.saturating_sub(place.start);
-        if bytes(names) > MAX_SYMBOLS || bytes(&table.place) > MAX_SYMBOLS {
+        if !self.budget().take_records(1) {
             return None;
         }
         let mut needle = name.as_bytes().to_vec();
         needle.push(0);
         let finder = memchr::memmem::Finder::new(&needle);
         let overlap = needle.len() - 1;
-        // A linker may let a name be the end of another's string; real tables have a few such places.
         let mut offsets: Vec<u64> = Vec::new();
         let mut chunk_at = 0u64;
         self.chunks(names, overlap, |chunk| {
-            offsets.extend(finder.find_iter(chunk).map(|at| chunk_at + at as u64));
+            let places = finder.find_iter(chunk).map(|at| chunk_at + at as u64);
+            offsets.extend(places.take(MAX_PLACES + 1 - offsets.len()));
             chunk_at += (chunk.len() - overlap.min(chunk.len())) as u64;
-            offsets.len() < 64
+            offsets.len() <= MAX_PLACES
         });
+        if offsets.len() > MAX_PLACES {
+            self.budget().miss(Limit::Names);
+        }
         if offsets.is_empty() {
             return None;
         }
@@ -278,9 +331,8 @@ impl<F: ReadAt> Elf<F> {
     /// The address of a symbol table's entry, if its name is one of those and it is defined here.
     fn defined(&self, symbol: &[u8], names: &[u64]) -> Option<u64> {
         let name = self.number(symbol.get(..4)?)?;
-        if !names.contains(&name) {
-            return None;
-        }
+        // In the order in which they were found.
+        names.binary_search(&name).ok()?;
         // Elf32_Sym has st_value at 4 and st_shndx at 14, Elf64_Sym at 8 and 6.
         let (section, address) = if self.is_64 { (6, 8) } else { (14, 4) };
         let defined = symbol.get(section..section + 2)? != [0, 0];
@@ -298,9 +350,13 @@ where
     let endian = header.endian().ok()?;
     // Without one of the two the other may still do.
     let segments = header.program_headers(endian, headers).unwrap_or_default();
+    let loaded = |segment: &&H::ProgramHeader| segment.p_type(endian) == elf::PT_LOAD;
+    if !headers.keeps(segments.len(), segments.iter().filter(loaded).count()) {
+        return None;
+    }
     let segments = segments
         .iter()
-        .filter(|segment| segment.p_type(endian) == elf::PT_LOAD)
+        .filter(loaded)
         .take(MAX_PARTS)
         .filter_map(|segment| {
             let start = segment.p_offset(endian).into();
@@ -314,67 +370,64 @@ where
     let Ok(table) = header.sections(endian, headers) else {
         return Some((Vec::new(), segments));
     };
+    if !headers.keeps(table.len(), table.len()) {
+        return None;
+    }
     let sections = table
         .iter()
         .take(MAX_PARTS)
-        .filter_map(|section| {
+        .map(|section| {
             let name = table.section_name(endian, section).unwrap_or_default();
             let name = &name[..name.len().min(MAX_NAME)];
-            let start = section.sh_offset(endian).into();
+            let start: u64 = section.sh_offset(endian).into();
             let size = match section.sh_type(endian) {
                 elf::SHT_NOBITS => 0,
                 _ => section.sh_size(endian).into(),
             };
-            Some(Section {
+            Section {
                 name: String::from_utf8_lossy(name).into_owned(),
                 kind: section.sh_type(endian),
                 flags: section.sh_flags(endian).into(),
                 link: section.sh_link(endian),
-                place: start..start.checked_add(size)?,
-            })
+                // One that cannot be keeps its number: others refer to them by it.
+                place: start.checked_add(size).map_or(0..0, |end| start..end),
+            }
         })
         .collect();
     Some((sections, segments))
-}
-
-/// Fills the buffer as far as the file goes.
-fn read_up_to<F: ReadAt>(file: &F, buffer: &mut [u8], offset: u64) -> usize {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        let Some(at) = offset.checked_add(filled as u64) else {
-            break;
-        };
-        match file.read_at(&mut buffer[filled..], at) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-    filled
-}
-
-fn read_exact<F: ReadAt>(file: &F, buffer: &mut [u8], offset: u64) -> Option<()> {
-    (read_up_to(file, buffer, offset) == buffer.len()).then_some(())
 }
 
 /// The headers' bytes for the ELF crate, with a bound on what its requests add up to.
 struct Headers<'a, F: ReadAt> {
     cache: object::read::ReadCache<Cursor<'a, F>>,
     left: std::cell::Cell<u64>,
+    budget: &'a Budget<'a>,
 }
 
 impl<'a, F: ReadAt> Headers<'a, F> {
-    fn new(file: &'a F, size: u64) -> Self {
+    fn new(file: &'a Metered<'a, F>, size: u64) -> Self {
         Self {
             cache: object::read::ReadCache::new(Cursor { file, size, at: 0 }),
             left: MAX_HEADERS.into(),
+            budget: file.budget,
         }
     }
 
     fn take(&self, size: u64) -> Result<(), ()> {
-        self.left.set(self.left.get().checked_sub(size).ok_or(())?);
+        let Some(left) = self.left.get().checked_sub(size) else {
+            self.budget.miss(Limit::Parts);
+            return Err(());
+        };
+        self.left.set(left);
         Ok(())
+    }
+
+    /// Takes as many records; false if they must not be looked at. Of those that are wanted some are kept only.
+    fn keeps(&self, records: usize, wanted: usize) -> bool {
+        if wanted > MAX_PARTS {
+            self.budget.miss(Limit::Parts);
+        }
+        self.budget.take_records(records)
     }
 }
 
@@ -396,7 +449,7 @@ impl<'a, F: ReadAt> ReadRef<'a> for &'a Headers<'_, F> {
 }
 
 struct Cursor<'a, F> {
-    file: &'a F,
+    file: &'a Metered<'a, F>,
     size: u64,
     at: u64,
 }
@@ -412,7 +465,7 @@ impl<F: ReadAt> object::read::ReadCacheOps for Cursor<'_, F> {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ()> {
-        let read = read_up_to(self.file, buffer, self.at);
+        let read = self.file.fill(buffer, self.at);
         self.at += read as u64;
         Ok(read)
     }

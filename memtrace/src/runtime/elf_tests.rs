@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::budget::tests::ample;
 use super::*;
 
 impl ReadAt for Vec<u8> {
@@ -156,7 +157,7 @@ fn example() -> Vec<u8> {
 
 #[test]
 fn sections_segments_and_symbols_are_found() {
-    let elf = Elf::parse(example()).unwrap();
+    let elf = Elf::parse(example(), ample()).unwrap();
     assert!(elf.is_64 && !elf.big_endian);
     let place = elf.section(".rodata").unwrap().place.clone();
     assert_eq!(elf.read(&place, 100), b"constants");
@@ -188,7 +189,11 @@ fn a_pointer_that_the_loader_fills_is_found_in_the_relocations() {
             .flat_map(|word| word.to_le_bytes())
             .collect(),
     };
-    let elf = Elf::parse(build(&[rodata(&data), relocations], elf::PF_R, true)).unwrap();
+    let elf = Elf::parse(
+        build(&[rodata(&data), relocations], elf::PF_R, true),
+        ample(),
+    )
+    .unwrap();
     assert_eq!(elf.pointer(place), Some(place + 5));
     assert_eq!(elf.pointer(place + 8), Some(0x1234));
     assert_eq!(elf.pointer(place + 16), None);
@@ -200,41 +205,42 @@ fn without_sections_the_segments_that_nobody_writes_have_the_constants() {
     let size = file.len() as u64;
     let whole = 0..size;
     assert_eq!(
-        Elf::parse(file).unwrap().constants(),
+        Elf::parse(file, ample()).unwrap().constants(),
         std::slice::from_ref(&whole)
     );
     let file = build(&[rodata(b"constants")], elf::PF_R | elf::PF_W, false);
-    assert!(Elf::parse(file).unwrap().constants().is_empty());
+    assert!(Elf::parse(file, ample()).unwrap().constants().is_empty());
 }
 
 #[test]
 fn pieces_overlap_and_cover_the_whole() {
     let data: Vec<u8> = (0..3 * CHUNK + 77).map(|i| (i % 251) as u8).collect();
-    let elf = Elf::parse(build(&[rodata(&data)], elf::PF_R, true)).unwrap();
+    let elf = Elf::parse(build(&[rodata(&data)], elf::PF_R, true), ample()).unwrap();
     let place = elf.section(".rodata").unwrap().place.clone();
     let mut seen = Vec::new();
-    let whole = elf.chunks(&place, 100, |chunk| {
+    elf.chunks(&place, 100, |chunk| {
         let known = seen.len().min(100);
         assert_eq!(&chunk[..known], &seen[seen.len() - known..]);
         seen.extend_from_slice(&chunk[known..]);
         true
     });
-    assert!(whole && seen == data);
+    assert!(elf.budget().lacks().is_none() && seen == data);
     let beyond = place.start..place.end + (1 << 40);
-    assert!(!elf.chunks(&beyond, 100, |_| true));
+    elf.chunks(&beyond, 100, |_| true);
+    assert_eq!(elf.budget().lacks(), Some(Limit::Ends));
 }
 
 #[test]
 fn what_is_no_elf_file_is_none() {
-    assert!(Elf::parse(Vec::new()).is_none());
-    assert!(Elf::parse(b"#!/bin/sh\nexec something-long-enough\n".to_vec()).is_none());
-    assert!(Elf::parse(b"\x7fELF\x02\x01".to_vec()).is_none());
+    assert!(Elf::parse(Vec::new(), ample()).is_none());
+    assert!(Elf::parse(b"#!/bin/sh\nexec something-long-enough\n".to_vec(), ample()).is_none());
+    assert!(Elf::parse(b"\x7fELF\x02\x01".to_vec(), ample()).is_none());
 }
 
 /// Does with a file all that is done with files.
 fn use_it(file: Vec<u8>) {
     let size = file.len();
-    let Some(elf) = Elf::parse(file) else {
+    let Some(elf) = Elf::parse(file, ample()) else {
         return;
     };
     for place in elf.constants() {

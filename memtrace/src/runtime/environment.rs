@@ -33,6 +33,11 @@ impl Environment {
         !self.overwritten
     }
 
+    /// How many variables a look-up passes.
+    pub(super) fn len(&self) -> usize {
+        self.variables.len()
+    }
+
     /// The first of that name, as getenv(3) finds it.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.variables

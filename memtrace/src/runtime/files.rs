@@ -10,6 +10,7 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
+use super::budget::Budget;
 use crate::proc::mapped::{self, MappedFile};
 use crate::proc::{MAX_NAME, bounded_name};
 
@@ -37,10 +38,11 @@ impl Process {
         Ok((bytes, whole))
     }
 
-    /// The files it runs code from.
-    pub(super) fn mapped_files(&self) -> io::Result<Vec<MappedFile>> {
+    /// The files it runs code from, and whether these are all.
+    pub(super) fn mapped_files(&self, budget: &Budget<'_>) -> io::Result<(Vec<MappedFile>, bool)> {
         let maps = File::from(self.open_own(c"maps", libc::O_RDONLY)?);
-        mapped::from_reader(BufReader::with_capacity(64 * 1024, maps))
+        let take = |bytes| budget.take_bytes(bytes) && budget.take_records(1);
+        mapped::from_reader(BufReader::with_capacity(64 * 1024, maps), take)
     }
 
     /// Its program, also where the file has been deleted or replaced since.
@@ -158,6 +160,7 @@ fn c_string(text: impl Into<Vec<u8>>) -> io::Result<CString> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::tests::ample;
     use super::*;
 
     fn own() -> Process {
@@ -174,7 +177,7 @@ mod tests {
             .read_exact(&mut magic)
             .unwrap();
         assert_eq!(&magic, b"\x7fELF");
-        let files = process.mapped_files().unwrap();
+        let files = process.mapped_files(ample()).unwrap().0;
         assert!(!files.is_empty());
         for file in &files {
             process.mapped(file).unwrap();
@@ -184,7 +187,7 @@ mod tests {
     #[test]
     fn a_path_that_another_file_has_now_is_refused() {
         let process = own();
-        let mut file = process.mapped_files().unwrap().remove(0);
+        let mut file = process.mapped_files(ample()).unwrap().0.remove(0);
         // No such range, so that the path must do.
         file.range = 0x1000..0x2000;
         file.inode ^= 1;

@@ -26,7 +26,7 @@ pub(super) struct BuildInfo {
 
 impl BuildInfo {
     /// Reads it; `None` where the file is no Go program.
-    pub(super) fn read<F: ReadAt>(elf: &Elf<F>) -> Option<Self> {
+    pub(super) fn read<F: ReadAt>(elf: &Elf<'_, F>) -> Option<Self> {
         let section = elf.section(".go.buildinfo");
         let record = match section {
             Some(section) => Some(elf.read(&section.place, MAX_INFO)),
@@ -58,7 +58,7 @@ impl BuildInfo {
         })
     }
 
-    fn parse<F: ReadAt>(record: &[u8], elf: &Elf<F>) -> Self {
+    fn parse<F: ReadAt>(record: &[u8], elf: &Elf<'_, F>) -> Self {
         let (version, info) = if record.get(15).is_some_and(|flags| flags & 2 != 0) {
             inline(record)
         } else {
@@ -114,7 +114,7 @@ fn inline(record: &[u8]) -> (Option<String>, Option<Vec<u8>>) {
 }
 
 /// Before: two addresses of Go strings, which are an address and a length.
-fn pointers<F: ReadAt>(record: &[u8], elf: &Elf<F>) -> (Option<String>, Option<Vec<u8>>) {
+fn pointers<F: ReadAt>(record: &[u8], elf: &Elf<'_, F>) -> (Option<String>, Option<Vec<u8>>) {
     let (Some(&size), Some(&flags)) = (record.get(14), record.get(15)) else {
         return (None, None);
     };
@@ -135,7 +135,7 @@ fn pointers<F: ReadAt>(record: &[u8], elf: &Elf<F>) -> (Option<String>, Option<V
 }
 
 fn string<F: ReadAt>(
-    elf: &Elf<F>,
+    elf: &Elf<'_, F>,
     address: u64,
     wide: bool,
     big: bool,
@@ -147,7 +147,7 @@ fn string<F: ReadAt>(
 
 /// The bytes of the Go string whose header lies at an address.
 fn bytes<F: ReadAt>(
-    elf: &Elf<F>,
+    elf: &Elf<'_, F>,
     address: u64,
     wide: bool,
     big: bool,

@@ -3,6 +3,7 @@
 use object::elf::{PF_R, PF_W, SHF_ALLOC, SHF_WRITE, SHT_PROGBITS};
 use proptest::prelude::*;
 
+use super::super::budget::tests::ample;
 use super::super::elf::tests::{ADDRESS, Part, build, first, symbols};
 use super::*;
 
@@ -81,7 +82,7 @@ fn file(record: &[u8], sections: bool) -> Vec<u8> {
 }
 
 fn read(file: Vec<u8>) -> Option<BuildInfo> {
-    BuildInfo::read(&Elf::parse(file)?)
+    BuildInfo::read(&Elf::parse(file, ample())?)
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use super::elf::{Elf, ReadAt};
 use super::environment::Environment;
-use super::strings::{self, Budget};
+use super::strings;
 use super::{GivesBack, Kind, MAX_VALUE, Origin, Runtime};
 
 /// `X.Y.Z-N-g` and 40 hexadecimal digits: the release, how many commits since, and the commit (jemalloc/configure.ac).
-pub(super) fn version<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> Option<String> {
-    strings::find(elf, b"-g", budget, |before, after| {
+pub(super) fn version<F: ReadAt>(elf: &Elf<'_, F>) -> Option<String> {
+    strings::find(elf, b"-g", |before, after| {
         let commit = strings::until_nul(&after[2..])?;
         if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
@@ -40,7 +40,7 @@ pub(super) struct Options<'a> {
 }
 
 /// The string that a variable `malloc_conf` of a program or library points to.
-pub(super) fn built_in<F: ReadAt>(elf: &Elf<F>, prefix: &str) -> Option<String> {
+pub(super) fn built_in<F: ReadAt>(elf: &Elf<'_, F>, prefix: &str) -> Option<String> {
     let variable = elf.symbol(&format!("{prefix}malloc_conf"))?;
     let text = elf.read_address(elf.pointer(variable)?, MAX_VALUE)?;
     strings::until_nul(&text).map(str::to_owned)
@@ -48,8 +48,8 @@ pub(super) fn built_in<F: ReadAt>(elf: &Elf<F>, prefix: &str) -> Option<String> 
 
 /// In a stripped program the variable cannot be found, but a string with a decay time in it is its value:
 /// jemalloc's own messages have none. A string that others run into is missed.
-pub(super) fn built_in_string<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> Option<String> {
-    strings::find(elf, b"_decay_ms:", budget, |before, after| {
+pub(super) fn built_in_string<F: ReadAt>(elf: &Elf<'_, F>) -> Option<String> {
+    strings::find(elf, b"_decay_ms:", |before, after| {
         let start = before.iter().rposition(|&b| b == 0)? + 1;
         let text = format!(
             "{}{}",

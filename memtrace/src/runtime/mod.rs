@@ -3,6 +3,7 @@
 //! This file is plain data. [`detect`] fills it, from files only: what a process sets while it runs
 //! (mallopt, mallctl, debug.SetGCPercent) is not seen, and its environment is that of its last exec.
 
+mod budget;
 pub mod detect;
 mod elf;
 mod environment;
@@ -12,7 +13,12 @@ mod jemalloc;
 mod others;
 mod strings;
 
+#[cfg(test)]
+mod hostile_tests;
+
 use std::fmt;
+
+pub use budget::Depth;
 
 /// More settings than any of them has that matter here.
 const MAX_SETTINGS: usize = 64;

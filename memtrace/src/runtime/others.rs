@@ -2,7 +2,7 @@
 
 use super::elf::{Elf, ReadAt};
 use super::environment::Environment;
-use super::strings::{self, Budget};
+use super::strings;
 use super::{GivesBack, Kind, Origin, Runtime};
 
 /// What a library or a program is, by its file's name.
@@ -53,26 +53,21 @@ fn python_version(name: &str) -> Option<&str> {
 }
 
 /// Whether a file that has the name of musl's library is that (musl/ldso/dynlink.c, `__dls3`).
-pub(super) fn is_musl<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> bool {
-    strings::contains(elf, b"musl libc (", budget)
+pub(super) fn is_musl<F: ReadAt>(elf: &Elf<'_, F>) -> bool {
+    strings::contains(elf, b"musl libc (")
 }
 
 /// Whether a program that is not stripped has musl's allocator in it: the one of today or the one before 1.2.1.
-pub(super) fn contains_musl<F: ReadAt>(elf: &Elf<F>) -> bool {
+pub(super) fn contains_musl<F: ReadAt>(elf: &Elf<'_, F>) -> bool {
     elf.symbol("__malloc_alloc_meta").is_some() || elf.symbol("__bin_chunk").is_some()
 }
 
 /// The version, as the file says it.
-pub(super) fn version<F: ReadAt>(
-    kind: Kind,
-    path: &str,
-    elf: &Elf<F>,
-    budget: &mut Budget,
-) -> Option<String> {
+pub(super) fn version<F: ReadAt>(kind: Kind, path: &str, elf: &Elf<'_, F>) -> Option<String> {
     let name = path.rsplit('/').next().unwrap_or_default();
     match kind {
         // gperftools/src/heap-profiler.cc and others print PERFTOOLS_VERSION, "gperftools 2.10". Google's own has no versions.
-        Kind::Tcmalloc => strings::find(elf, b"gperftools ", budget, |_, after| {
+        Kind::Tcmalloc => strings::find(elf, b"gperftools ", |_, after| {
             let text = strings::until_nul(&after[11..])?;
             strings::version(text).map(str::to_owned)
         }),
@@ -82,7 +77,7 @@ pub(super) fn version<F: ReadAt>(
             .and_then(|(_, rest)| strings::version(rest))
             .map(str::to_owned),
         // glibc/csu/version.c: "GNU C Library (...) stable release version 2.36."
-        Kind::Glibc => strings::find(elf, b"release version ", budget, |before, after| {
+        Kind::Glibc => strings::find(elf, b"release version ", |before, after| {
             let here = before.starts_with(b"GNU C Library ")
                 || memchr::memmem::find(before, b"\nGNU C Library ").is_some()
                 || memchr::memmem::find(before, b"\0GNU C Library ").is_some();
@@ -90,21 +85,21 @@ pub(super) fn version<F: ReadAt>(
             strings::version(text).filter(|_| here).map(str::to_owned)
         }),
         // musl/src/internal/version.c: the version alone.
-        Kind::Musl => strings::find(elf, b"\x001.", budget, |_, after| {
+        Kind::Musl => strings::find(elf, b"\x001.", |_, after| {
             let text = strings::until_nul(&after[1..])?;
             let whole = strings::version(text) == Some(text) && text.matches('.').count() == 2;
             whole.then(|| text.to_owned())
         }),
         // openjdk/src/hotspot/share/runtime/abstract_vm_version.cpp, internal_vm_info_string:
         // "OpenJDK 64-Bit Server VM (17.0.15+6) for linux-amd64 JRE (...".
-        Kind::Jvm => strings::find(elf, b" VM (", budget, |_, after| {
+        Kind::Jvm => strings::find(elf, b" VM (", |_, after| {
             let text = strings::until_nul(after).or_else(|| std::str::from_utf8(after).ok())?;
             let (version, rest) = text[5..].split_once(')')?;
             let here = rest.starts_with(" for ") && version.len() <= 64;
             here.then(|| version.to_owned())
         }),
         // node/src/node_metadata.cc and the address of its own release: "node.js/v20.20.2".
-        Kind::Node => strings::find(elf, b"node.js/v", budget, |_, after| {
+        Kind::Node => strings::find(elf, b"node.js/v", |_, after| {
             let text = std::str::from_utf8(&after[9..after.len().min(32)]).ok()?;
             strings::version(text).map(str::to_owned)
         }),
@@ -117,7 +112,7 @@ pub(super) fn version<F: ReadAt>(
         Kind::Python => {
             let short = python_version(name)?;
             python_symbol(elf)
-                .or_else(|| python_string(short, elf, budget))
+                .or_else(|| python_string(short, elf))
                 .or_else(|| (!short.is_empty()).then(|| short.to_owned()))
         }
         Kind::Go | Kind::Jemalloc => None,
@@ -125,7 +120,7 @@ pub(super) fn version<F: ReadAt>(
 }
 
 /// Since 3.11: the constant `Py_Version` (cpython/Python/getversion.c), 0x030b02f0 for 3.11.2.
-fn python_symbol<F: ReadAt>(elf: &Elf<F>) -> Option<String> {
+fn python_symbol<F: ReadAt>(elf: &Elf<'_, F>) -> Option<String> {
     let value = elf.word(&elf.read_address(elf.exported("Py_Version")?, 8)?)?;
     let [major, minor, micro, level] = u32::try_from(value).ok()?.to_be_bytes();
     let mark = match level >> 4 {
@@ -139,12 +134,12 @@ fn python_symbol<F: ReadAt>(elf: &Elf<F>) -> Option<String> {
 }
 
 /// Before: PY_VERSION (cpython/Include/patchlevel.h), a string of its own, "3.9.2" or "3.9.0rc1+".
-fn python_string<F: ReadAt>(short: &str, elf: &Elf<F>, budget: &mut Budget) -> Option<String> {
+fn python_string<F: ReadAt>(short: &str, elf: &Elf<'_, F>) -> Option<String> {
     let needle = match short {
         "" | "2" | "3" => return None,
         short => format!("\0{short}."),
     };
-    strings::find(elf, needle.as_bytes(), budget, |_, after| {
+    strings::find(elf, needle.as_bytes(), |_, after| {
         let text = strings::until_nul(&after[1..])?;
         let numbers = strings::version(text)?;
         let rest = &text[numbers.len()..];
@@ -163,10 +158,10 @@ pub(super) struct MimallocOptions {
 }
 
 impl MimallocOptions {
-    pub(super) fn read<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> Self {
+    pub(super) fn read<F: ReadAt>(elf: &Elf<'_, F>) -> Self {
         Self {
-            purges: strings::contains(elf, b"purge_decommits\0", budget),
-            decommits: strings::contains(elf, b"allow_decommit\0", budget),
+            purges: strings::contains(elf, b"purge_decommits\0"),
+            decommits: strings::contains(elf, b"allow_decommit\0"),
         }
     }
 }

@@ -1,22 +1,14 @@
 //! Tests of the other allocators and runtimes: names, versions, settings.
 
-use std::time::{Duration, Instant};
-
 use object::elf::PF_R;
 
+use super::super::budget::tests::ample;
 use super::super::elf::tests::{build, rodata};
 use super::*;
 
-fn budget() -> Budget {
-    Budget {
-        bytes: 1 << 20,
-        until: Instant::now() + Duration::from_secs(60),
-    }
-}
-
 fn version_in(kind: Kind, path: &str, constants: &[u8]) -> Option<String> {
-    let elf = Elf::parse(build(&[rodata(constants)], PF_R, true)).unwrap();
-    version(kind, path, &elf, &mut budget())
+    let elf = Elf::parse(build(&[rodata(constants)], PF_R, true), ample()).unwrap();
+    version(kind, path, &elf)
 }
 
 fn environment(variables: &[&str]) -> Environment {

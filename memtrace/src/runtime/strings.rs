@@ -1,7 +1,5 @@
 //! Looks through the constants of a file for the strings that only an allocator itself has, stripped or not.
 
-use std::time::Instant;
-
 use memchr::memmem::Finder;
 
 use super::elf::{Elf, ReadAt};
@@ -16,21 +14,6 @@ const OVERLAP: usize = BEFORE + AFTER;
 /// that knows how one looks has fewer.
 const JEMALLOC_MESSAGES: u32 = 4;
 
-/// How much may still be read, and until when.
-pub(super) struct Budget {
-    pub(super) bytes: u64,
-    pub(super) until: Instant,
-}
-
-impl Budget {
-    /// Takes some bytes of it; false when nothing is left.
-    fn take(&mut self, bytes: usize) -> bool {
-        let left = self.bytes.checked_sub(bytes as u64);
-        self.bytes = left.unwrap_or(0);
-        left.is_some() && Instant::now() < self.until
-    }
-}
-
 /// What the constants of one file say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
@@ -42,15 +25,13 @@ pub(super) struct Marks {
     pub(super) tcmalloc: bool,
     /// It contains glibc's allocator.
     pub(super) glibc: bool,
-    /// The file was too large to be looked through to its end.
-    pub(super) cut: bool,
 }
 
 /// Looks for every allocator in one pass: all their marks have `malloc` in them, which is rare enough.
-pub(super) fn marks<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> Marks {
+pub(super) fn marks<F: ReadAt>(elf: &Elf<'_, F>) -> Marks {
     let mut marks = Marks::default();
     let mut messages = 0;
-    let whole = visit(elf, b"malloc", budget, |before, after| {
+    visit(elf, b"malloc", |before, after| {
         if before.ends_with(b"<je") {
             messages += u32::from(after.starts_with(b"malloc>: "));
         } else if before.ends_with(b"mi") {
@@ -71,7 +52,6 @@ pub(super) fn marks<F: ReadAt>(elf: &Elf<F>, budget: &mut Budget) -> Marks {
         true
     });
     marks.jemalloc = messages >= JEMALLOC_MESSAGES;
-    marks.cut = !whole;
     marks
 }
 
@@ -84,13 +64,12 @@ fn configuration_prefix(before: &[u8]) -> Option<String> {
 
 /// The first answer of `accept`, which is given the text before each place of the needle and the text from there on.
 pub(super) fn find<F: ReadAt, T>(
-    elf: &Elf<F>,
+    elf: &Elf<'_, F>,
     needle: &[u8],
-    budget: &mut Budget,
     mut accept: impl FnMut(&[u8], &[u8]) -> Option<T>,
 ) -> Option<T> {
     let mut found = None;
-    visit(elf, needle, budget, |before, after| {
+    visit(elf, needle, |before, after| {
         found = accept(before, after);
         found.is_none()
     });
@@ -98,43 +77,30 @@ pub(super) fn find<F: ReadAt, T>(
 }
 
 /// Whether the constants have this string.
-pub(super) fn contains<F: ReadAt>(elf: &Elf<F>, needle: &[u8], budget: &mut Budget) -> bool {
-    find(elf, needle, budget, |_, _| Some(())).is_some()
+pub(super) fn contains<F: ReadAt>(elf: &Elf<'_, F>, needle: &[u8]) -> bool {
+    find(elf, needle, |_, _| Some(())).is_some()
 }
 
 /// Calls `each` for every place of the needle, some perhaps twice; `each` says whether to go on.
-/// False if the constants could not be looked through to their end.
-fn visit<F: ReadAt>(
-    elf: &Elf<F>,
-    needle: &[u8],
-    budget: &mut Budget,
-    mut each: impl FnMut(&[u8], &[u8]) -> bool,
-) -> bool {
+fn visit<F: ReadAt>(elf: &Elf<'_, F>, needle: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> bool) {
     let finder = Finder::new(needle);
-    let mut whole = true;
     for place in elf.constants() {
         let mut stop = false;
-        whole &= elf.chunks(&place, OVERLAP, |chunk| {
-            if !budget.take(chunk.len()) {
-                whole = false;
-                stop = true;
-                return false;
-            }
+        elf.chunks(&place, OVERLAP, |chunk| {
             for at in finder.find_iter(chunk) {
                 let before = &chunk[at.saturating_sub(BEFORE)..at];
                 let after = &chunk[at..chunk.len().min(at + AFTER)];
-                if !each(before, after) {
-                    stop = true;
-                    return false;
+                stop = !elf.budget().take_records(1) || !each(before, after);
+                if stop {
+                    break;
                 }
             }
-            true
+            !stop
         });
-        if stop {
-            break;
+        if stop || !elf.budget().goes_on() {
+            return;
         }
     }
-    whole
 }
 
 /// The text up to the NUL that ends it; `None` if it does not end in sight or is not plain ASCII.

@@ -1,24 +1,17 @@
 //! Tests of the search for strings: what is found, what is not, and where it stops.
 
-use std::time::Duration;
-
 use object::elf::PF_R;
 use proptest::prelude::*;
 
+use super::super::budget::Limit;
+use super::super::budget::tests::{ample, counted};
 use super::super::elf::CHUNK;
 use super::super::elf::tests::{build, rodata};
 use super::super::jemalloc;
 use super::*;
 
-fn elf(data: &[u8]) -> Elf<Vec<u8>> {
-    Elf::parse(build(&[rodata(data)], PF_R, true)).unwrap()
-}
-
-fn budget() -> Budget {
-    Budget {
-        bytes: 64 << 20,
-        until: Instant::now() + Duration::from_secs(60),
-    }
+fn elf(data: &[u8]) -> Elf<'static, Vec<u8>> {
+    Elf::parse(build(&[rodata(data)], PF_R, true), ample()).unwrap()
 }
 
 const JEMALLOC: &[u8] =
@@ -28,17 +21,14 @@ const JEMALLOC: &[u8] =
 #[test]
 fn jemalloc_is_known_by_its_messages_with_its_prefix_and_version() {
     let elf = elf(JEMALLOC);
-    let found = marks(&elf, &mut budget());
+    let found = marks(&elf);
     let expected = Marks {
         jemalloc: true,
         prefix: Some("_rjem_".into()),
         ..Marks::default()
     };
     assert_eq!(found, expected);
-    assert_eq!(
-        jemalloc::version(&elf, &mut budget()).as_deref(),
-        Some("5.3.0")
-    );
+    assert_eq!(jemalloc::version(&elf).as_deref(), Some("5.3.0"));
 }
 
 #[test]
@@ -55,7 +45,7 @@ fn versions_of_jemalloc_that_say_nothing_are_left_out() {
         (format!("\0five-0-g{commit}\0"), None),
         ("\x005.2.1-0-g\0".to_owned(), None),
     ] {
-        let found = jemalloc::version(&elf(text.as_bytes()), &mut budget());
+        let found = jemalloc::version(&elf(text.as_bytes()));
         assert_eq!(found, expected, "{text}");
     }
 }
@@ -70,7 +60,7 @@ fn an_option_string_is_found_without_its_variable() {
         (b"\0opt.muzzy_decay_ms\0", None),
         (b"\0set dirty_decay_ms: 5\0", None),
     ] {
-        let found = jemalloc::built_in_string(&elf(constants), &mut budget());
+        let found = jemalloc::built_in_string(&elf(constants));
         assert_eq!(found.as_deref(), expected);
     }
 }
@@ -78,11 +68,11 @@ fn an_option_string_is_found_without_its_variable() {
 #[test]
 fn the_other_allocators_have_their_own_marks() {
     let all = elf(b"\0mimalloc: error: \0tcmalloc.max_total_thread_cache_bytes\0malloc(): corrupted top size\0");
-    let found = marks(&all, &mut budget());
+    let found = marks(&all);
     assert!(found.mimalloc && found.tcmalloc && found.glibc && !found.jemalloc);
     // Talk about them is no mark.
     let talk = elf(b"\0libjemalloc.so.2\0use jemalloc or mimalloc\0<jemalloc>: one\0tcmalloc\0 in malloc(): x\0/etc/malloc.conf is\0");
-    assert_eq!(marks(&talk, &mut budget()), Marks::default());
+    assert_eq!(marks(&talk), Marks::default());
 }
 
 #[test]
@@ -92,9 +82,9 @@ fn a_mark_across_two_pieces_is_found() {
         data.extend(JEMALLOC);
         data.extend(vec![b' '; CHUNK]);
         let elf = elf(&data);
-        let found = marks(&elf, &mut budget());
+        let found = marks(&elf);
         assert!(found.jemalloc && found.prefix.is_some(), "{offset}");
-        assert!(jemalloc::version(&elf, &mut budget()).is_some(), "{offset}");
+        assert!(jemalloc::version(&elf).is_some(), "{offset}");
     }
 }
 
@@ -102,19 +92,18 @@ fn a_mark_across_two_pieces_is_found() {
 fn a_search_cut_short_says_so() {
     let mut data = vec![b' '; 3 * CHUNK];
     data.extend(JEMALLOC);
-    let elf = elf(&data);
-    let mut small = Budget {
-        bytes: 2 * CHUNK as u64,
-        ..budget()
-    };
-    let found = marks(&elf, &mut small);
-    assert!(found.cut && !found.jemalloc);
-    assert_eq!(small.bytes, 0);
-    let mut late = Budget {
-        until: Instant::now(),
-        ..budget()
-    };
-    assert!(marks(&elf, &mut late).cut);
+    let file = build(&[rodata(&data)], PF_R, true);
+    let most = 2 * CHUNK as u64 + 4096;
+    let budget = counted(most, 1000);
+    let elf = Elf::parse(file, &budget).unwrap();
+    assert!(!marks(&elf).jemalloc);
+    assert_eq!(budget.lacks(), Some(Limit::Bytes(most)));
+    // Each place of the needle is a record.
+    let file = build(&[rodata(&b"malloc".repeat(500))], PF_R, true);
+    let budget = counted(u64::MAX, 400);
+    let elf = Elf::parse(file, &budget).unwrap();
+    marks(&elf);
+    assert_eq!(budget.lacks(), Some(Limit::Records(400)));
 }
 
 #[test]
@@ -137,14 +126,14 @@ proptest! {
     #[test]
     fn any_constants_are_survived(data in proptest::collection::vec(any::<u8>(), 0..500)) {
         let elf = elf(&data);
-        marks(&elf, &mut budget());
-        jemalloc::version(&elf, &mut budget());
+        marks(&elf);
+        jemalloc::version(&elf);
     }
 
     #[test]
     fn anything_around_the_marks_is_survived(text in "(<je|mi|tc|\0|/etc/|ä|malloc|>: |\\.conf\0|-g|[0-9a-f]{38,42}|5\\.3\\.0-0){0,30}") {
         let elf = elf(text.as_bytes());
-        marks(&elf, &mut budget());
-        jemalloc::version(&elf, &mut budget());
+        marks(&elf);
+        jemalloc::version(&elf);
     }
 }

@@ -194,7 +194,7 @@ pub fn summaries(ledger: &Ledger, check: &Check, around: &mut Surroundings<'_>) 
             let end_ns = mm.end_ns.unwrap_or(mm.start_ns);
             let mut notes = notes.clone();
             notes.extend(own_notes(mm, around));
-            let runtimes = around.recognise.of((mm.pid, mm.image), mm.serial);
+            let runtimes = around.recognise.of(mm);
             notes.extend_from_slice(&runtimes.problems);
             Summary {
                 pid: mm.pid,

@@ -83,6 +83,11 @@ fn attach_to_running(
         }
     }
     beside.begin(&targets, begin_ns, tracker);
+    let images: Vec<_> = targets
+        .iter()
+        .map(|target| (target.process.pid, 0))
+        .collect();
+    tracker.recognise.wait_for_header(&images);
     let targets = targets.into_iter().map(|target| view::Target {
         pid: target.process.pid,
         comm: target.process.comm,
@@ -238,6 +243,7 @@ impl Launched {
             tracker.count_exactly(pid, attached);
             // Its libraries are not mapped yet: it is looked at again when it has exec'd.
             tracker.recognise.ask((pid, 0));
+            tracker.recognise.wait_for_header(&[(pid, 0)]);
             let target = view::Target {
                 pid,
                 comm: proc::comm(pid).unwrap_or_default(),

@@ -112,7 +112,7 @@ impl Tracker {
             status_due: false,
             reclaim: Reclaim::new(config.reclaim_tracking, config.exact_bytes),
             sampler: Sampler::start()?,
-            recognise: Recognise::start()?,
+            recognise: Recognise::default(),
             go: config.go_pprof.clone().map(Go::start).transpose()?,
             listener,
             listened_to: None,

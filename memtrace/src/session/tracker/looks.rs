@@ -208,8 +208,7 @@ impl Tracker {
         let ledger = &self.pipeline.ledger;
         match ledger.mm_of(pid) {
             Some(mm) if mm.pid == pid => {
-                self.recognise
-                    .image_ends((mm.pid, mm.image), mm.serial, at_ns);
+                self.recognise.image_ends(mm, at_ns);
                 self.recognise.forget_all_but(ledger.mms());
             }
             // A vfork child works on its parent's image, which goes on, and has no summary.
