@@ -23,6 +23,7 @@ impl Advice {
     pub const DONTNEED_LOCKED: Self = Self(24);
     pub const COLLAPSE: Self = Self(25);
     pub const GUARD_INSTALL: Self = Self(102);
+    pub const GUARD_REMOVE: Self = Self(103);
 
     /// Stands for all the numbers that are no advice, where there are too many of them to list.
     pub const OTHERS: Self = Self(i32::MIN);

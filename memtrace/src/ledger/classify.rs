@@ -25,6 +25,19 @@ pub struct Classified {
     pub after: Option<Page>,
 }
 
+impl Classified {
+    /// An access to a guard: it ends in a signal.
+    pub const NOTHING: Self = Self {
+        class: FaultClass::Unknown,
+        release: None,
+        zero_page_write: false,
+        ambiguous: false,
+        bytes: 0,
+        derived: false,
+        after: None,
+    };
+}
+
 /// Classes `fault` on a page in state `page`, None where it was never touched; `in_flight` are the
 /// give-backs by other threads that cover it right now.
 pub fn classify(

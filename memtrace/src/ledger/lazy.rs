@@ -10,6 +10,10 @@ use super::totals::{Basis, Released, add};
 pub struct Lazy {
     /// Lazily free when the trace began, as smaps showed it; None where it was not read in time.
     pub before_bytes: Option<u64>,
+    /// By how much that look may have been too low: what CPUs held back. 0 where none was needed.
+    pub before_error_bytes: u64,
+    /// There are or were MAP_DROPPABLE mappings, whose pages reclaim takes like lazily free ones.
+    pub droppable: bool,
     /// What of that is not known to be gone: neither dropped nor marked anew since.
     pub before_left_bytes: u64,
     /// Marked by the parent, before the fork.
@@ -67,8 +71,9 @@ impl Lazy {
     }
 
     /// What was lazily free before the trace, by the first look.
-    pub(super) fn found_before(&mut self, bytes: u64) {
+    pub(super) fn found_before(&mut self, bytes: u64, error_bytes: u64) {
         if self.before_bytes.is_none() {
+            self.before_error_bytes = error_bytes;
             self.before_bytes = Some(bytes);
             self.before_left_bytes = bytes;
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::advice::Advice;
 use super::applied::{self, Applied, page_range};
 use super::event::{Call, Folios, Mapping, Mappings, Op};
 use super::lazy::{self, Lazy};
@@ -147,6 +148,7 @@ impl Mm {
                     _ => None,
                 },
                 inherited_bytes: space.lazy_bytes(),
+                droppable: self.lazy.droppable,
                 ..Lazy::default()
             },
             space,
@@ -322,6 +324,13 @@ impl Mm {
                 let applied = applied::madvise(&self.space, advice, addr, len, call.ret);
                 self.advise(advice, &applied);
                 self.count_advice(call, advice, &applied, true);
+            }
+            // Until it is back, a page may still come there.
+            &Op::Madvise { advice, addr, len } if advice == Advice::GUARD_INSTALL => {
+                let applied = applied::madvise(&self.space, advice, addr, len, call.ret);
+                for range in applied.ranges {
+                    self.space.guard(range);
+                }
             }
             &Op::ProcessMadvise {
                 advice,

@@ -161,7 +161,7 @@ impl Ledger {
             }
             Event::Measuring(measuring) => {
                 if let Some(mm) = self.mm_mut(measuring.pid) {
-                    mm.measure();
+                    mm.measure(measuring.at_ns);
                 }
             }
             Event::Taken(taken) => {

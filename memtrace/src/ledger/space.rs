@@ -76,6 +76,8 @@ impl Vma {
 pub struct Space {
     pub(super) vmas: RangeMap<Vma>,
     pub(super) pages: States,
+    /// Where MADV_GUARD_INSTALL lets nothing come: an access ends in a signal.
+    guards: RangeMap<()>,
     pub folios: Folios,
     /// The program break, where known.
     pub brk: Option<u64>,
@@ -88,6 +90,7 @@ impl Default for Space {
         Self {
             vmas: RangeMap::default(),
             pages: States::default(),
+            guards: RangeMap::default(),
             folios: Folios::largest(0, 0),
             brk: None,
             mappings_lost: false,
@@ -311,6 +314,7 @@ impl Space {
     pub fn unmap(&mut self, range: Range<u64>) -> Found {
         let found = self.found(range.clone());
         self.pages.clear(range.clone());
+        self.guards.clear(range.clone());
         self.vmas.clear(range);
         found
     }
@@ -328,6 +332,7 @@ impl Space {
     /// Pages that had no state get `untouched`.
     pub fn doubt_all(&mut self, untouched: Page) {
         self.vmas.clear(EVERYWHERE);
+        self.guards.clear(EVERYWHERE);
         self.brk = None;
         self.mappings_lost = true;
         self.pages.change(EVERYWHERE, Page::after_lost_calls);
@@ -362,6 +367,60 @@ impl Space {
             change(&mut vma);
             Some(vma)
         });
+    }
+
+    /// MADV_GUARD_INSTALL was applied: page tables hold markers, which a fork copies.
+    pub fn guard(&mut self, range: Range<u64>) {
+        for run in self.mapped(range.clone()) {
+            self.guards.set(run, ());
+        }
+        self.write_to_all(range, false);
+    }
+
+    pub fn unguard(&mut self, range: Range<u64>) {
+        self.guards.clear(range);
+    }
+
+    /// Whether a guard is at `addr`, and up to where that stays so, `limit` at the most.
+    pub fn guarded(&self, addr: u64, limit: u64) -> (bool, u64) {
+        match self.guards.get(addr) {
+            Some((run, ())) => (true, run.end.min(limit)),
+            None => {
+                let next = self.guards.next_after(addr);
+                (false, next.map_or(limit, |(run, ())| run.start.min(limit)))
+            }
+        }
+    }
+
+    /// The file mapped in `range` loses its pages: other mappings of it do too. Says whether there are any.
+    pub fn remove_elsewhere(&mut self, range: &Range<u64>) -> bool {
+        let names: Vec<_> = self
+            .vmas
+            .within(range.clone())
+            .filter_map(|(_, vma)| vma.mapping.name.clone())
+            .collect();
+        let elsewhere: Vec<_> = self
+            .vmas
+            .iter()
+            .filter(|(_, vma)| {
+                let name = vma.mapping.name.as_ref();
+                vma.is_file() && name.is_some_and(|name| names.contains(name))
+            })
+            .flat_map(|(run, _)| {
+                [
+                    run.start..run.end.min(range.start),
+                    run.start.max(range.end)..run.end,
+                ]
+            })
+            .filter(|run| run.start < run.end)
+            .collect();
+        for run in &elsewhere {
+            self.pages.change(run.clone(), |page| match page {
+                Page::Populated { .. } => Page::Unknown,
+                page => page,
+            });
+        }
+        !elsewhere.is_empty()
     }
 
     /// Learns the flags of the mappings whose flags were not known.
@@ -409,6 +468,7 @@ impl Space {
         self.materialise_maybe(range.clone());
         self.spread(&range);
         let vmas = self.vmas.take(range.clone());
+        let guards = self.guards.take(range.clone());
         let mut pages = self.pages.take(range.clone());
         // From a hole nothing is carried.
         if !vmas.is_empty() {
@@ -422,6 +482,7 @@ impl Space {
             from: range.start,
             vmas,
             pages,
+            guards,
         }
     }
 
@@ -438,6 +499,9 @@ impl Space {
         }
         for (run, page) in &lifted.pages {
             self.pages.set(moved(run), *page);
+        }
+        for (run, ()) in &lifted.guards {
+            self.guards.set(moved(run), ());
         }
         found
     }
@@ -521,4 +585,5 @@ pub struct Lifted {
     from: u64,
     pub vmas: Vec<(Range<u64>, Vma)>,
     pub pages: Vec<(Range<u64>, Page)>,
+    guards: Vec<(Range<u64>, ())>,
 }

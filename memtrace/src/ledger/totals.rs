@@ -283,6 +283,8 @@ pub struct Totals {
     /// Bytes that came with no fault: MADV_POPULATE, MADV_COLLAPSE, khugepaged, direct IO and the
     /// like. None where nobody measured.
     pub unfaulted_bytes: Option<u64>,
+    /// Counting began after the trace did: what came before is not in `unfaulted_bytes`.
+    pub unfaulted_late: bool,
     /// Calls were lost, and with them what they released.
     pub calls_lost: bool,
 }
@@ -359,6 +361,7 @@ impl Totals {
         self.unseen_calls += other.unseen_calls;
         self.untargeted_calls += other.untargeted_calls;
         // Known as far as it was measured anywhere.
+        self.unfaulted_late |= other.unfaulted_late;
         if let Some(bytes) = other.unfaulted_bytes {
             add(self.unfaulted_bytes.get_or_insert(0), bytes);
         }

@@ -1,6 +1,7 @@
 //! What became of what MADV_FREE marked: still lazy, taken by the kernel, reused silently, or dropped.
 
 use crate::ledger::lazy::Lazy;
+use crate::ledger::space::PAGE;
 use crate::ledger::totals::{Basis, RssHistory};
 
 /// What became of the memory that MADV_FREE marked, in bytes.
@@ -59,8 +60,17 @@ impl Balance {
         // What smaps shows, and what the kernel took, was marked by someone, seen or not.
         let seen_now = sampled.unwrap_or(0).saturating_add(reclaimed.unwrap_or(0));
         let once = marked.max(seen_now);
-        let marked = lazy.marks_bytes().max(seen_now);
+        let marked = lazy
+            .marks_bytes()
+            .saturating_add(lazy.before_error_bytes)
+            .max(seen_now);
+        // What others than MADV_FREE let reclaim take counts as well, but not as the machine's.
+        let reclaimed = match (reclaimed, outside.machine_bytes) {
+            (Some(reclaimed), Some(machine)) => Some(reclaimed.min(machine)),
+            (reclaimed, _) => reclaimed,
+        };
         let basis = match taken {
+            Some(_) if lazy.droppable => Basis::UpperBound,
             Some(taken) if taken.uncounted_bytes > 0 => Basis::LowerBound,
             Some(taken) if outside.machine_bytes != Some(taken.dropped_bytes) => Basis::Measured,
             _ => Basis::Exact,
@@ -70,10 +80,20 @@ impl Balance {
         // than half a percent where it was tried.
         let at_least = match (exact, taken) {
             (Some(taken), _) => taken.dropped_bytes,
-            (None, Some(taken)) => taken.dropped_bytes - taken.dropped_bytes / 100,
+            (None, Some(_)) if lazy.droppable => 0,
+            (None, Some(taken)) => {
+                let counted = reclaimed.unwrap_or(taken.dropped_bytes);
+                let least = counted - counted / 100;
+                least - least % PAGE
+            }
             (None, None) => 0,
         };
-        let at_least = at_least.max(outside.refaulted_bytes);
+        // A refault proves that its page was taken, if it was there when it was marked.
+        let proven = match lazy.perhaps_bytes {
+            0 => outside.refaulted_bytes,
+            _ => 0,
+        };
+        let at_least = at_least.max(proven);
         let at_most = match exact {
             Some(taken) => Some(taken.dropped_bytes),
             // More than the whole machine has lost it can't be.
@@ -181,7 +201,10 @@ mod tests {
         assert_eq!(balance.reused_at_least_bytes, Some(25 * M));
         assert_eq!(balance.still_lazy_error_bytes, 62 * 4096);
         // The machine lost more, and so it may have been a little less or more.
-        assert_eq!(balance.reclaimed_at_least_bytes, 30 * M - 30 * M / 100);
+        assert_eq!(
+            balance.reclaimed_at_least_bytes,
+            (30 * M - 30 * M / 100) / 4096 * 4096
+        );
         assert_eq!(balance.reclaimed_at_most_bytes, Some(500 * M));
     }
 
@@ -269,7 +292,10 @@ mod tests {
         };
         let balance = Balance::of(&lazy, &rss(0), &outside()).unwrap();
         assert_eq!(balance.reclaimed_basis, Basis::LowerBound);
-        assert_eq!(balance.reclaimed_at_least_bytes, 30 * M - 30 * M / 100);
+        assert_eq!(
+            balance.reclaimed_at_least_bytes,
+            (30 * M - 30 * M / 100) / 4096 * 4096
+        );
         assert_eq!(balance.reclaimed_at_most_bytes, Some(500 * M));
     }
 

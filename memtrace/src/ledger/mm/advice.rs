@@ -79,6 +79,12 @@ impl Mm {
             found += self.space.release(range.clone(), release);
         }
         self.unsettle_rivals(call.tid, source, &applied.ranges);
+        let mut elsewhere = false;
+        for range in &applied.ranges {
+            if advice == Advice::REMOVE {
+                elsewhere |= self.space.remove_elsewhere(range);
+            }
+        }
         let mut ranges = applied.ranges;
         let released = if advice == Advice::FREE {
             // What this call marked is in the sum already.
@@ -99,6 +105,8 @@ impl Mm {
         let released = match applied.unknown {
             Some(_) if source.is_zap() => self.counted(call),
             Some(_) => None,
+            // Other mappings of the file have lost pages, nobody knows which.
+            None if elsewhere => self.counted(call),
             None => released,
         };
         self.totals.of_advice(advice).count_released(released);
@@ -158,6 +166,7 @@ impl Mm {
                 Advice::KEEPONFORK => self
                     .space
                     .change_vmas(range, |vma| vma.mapping.flags.wipe_on_fork = false),
+                Advice::GUARD_REMOVE => self.space.unguard(range),
                 // They populate without a fault (mm/gup.c:faultin_page_range), with the zero page
                 // where nothing is read.
                 Advice::POPULATE_READ => self.space.read_in(range),

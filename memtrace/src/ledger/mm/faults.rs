@@ -49,6 +49,8 @@ impl Mm {
             let mut end = addr.saturating_add(PAGE);
             let mut limit = ground.range.end;
             self.find_overlaps(batch, addr, &mut overlaps, &mut limit);
+            let guarded;
+            (guarded, limit) = self.space.guarded(addr, limit);
             let seen = if entries.peek() == Some(&first.neighbour(1)) {
                 let (seen, until) = self.space.seen_until(addr, limit);
                 let mut pages = 1;
@@ -79,6 +81,9 @@ impl Mm {
             };
             // Whether it hit the old mapping or the new one can't be told.
             was.ambiguous |= overlaps.unmapping;
+            if guarded && gap.is_none() {
+                was = Classified::NOTHING;
+            }
             // A fault where nothing is mapped ends in a signal and populates nothing.
             let settled = batch.at_ns >= self.settled_ns;
             if !ground.mapped && seen.is_none() && self.all_known() && settled && gap.is_none() {
@@ -188,6 +193,7 @@ impl Mm {
             ..Brought::default()
         };
         if was.after.is_none() && was.class == FaultClass::Unknown {
+            // It may have come from swap, or was a second one on its page.
             return brought;
         }
         let least = was.bytes;
@@ -270,9 +276,10 @@ impl Mm {
         let Some(faults) = &mut self.measured else {
             return;
         };
-        // A read that maps the zero page brings nothing; what else its system call populates is
-        // no fault's.
-        if fault.by_kernel() && matches!(was.after, Some(Page::Zero { .. })) {
+        // One that ends in a signal, or a read that maps the zero page, brings nothing: what else
+        // comes then is no fault's.
+        let nothing = was.after.is_none() && was.bytes == 0;
+        if nothing || matches!(was.after, Some(Page::Zero { .. })) {
             faults.remove(&tid);
             return;
         }

@@ -6,7 +6,10 @@ use super::Mm;
 
 impl Mm {
     /// Begins to take bytes from the kernel's count.
-    pub(in crate::ledger) fn measure(&mut self) {
+    pub(in crate::ledger) fn measure(&mut self, at_ns: u64) {
+        if self.measured.is_none() && at_ns > self.start_ns {
+            self.totals.unfaulted_late = true;
+        }
         self.measured.get_or_insert_default();
         self.totals.unfaulted_bytes.get_or_insert(0);
     }

@@ -70,6 +70,7 @@ impl Mm {
             written: flags & (MAP_POPULATE | MAP_LOCKED) != 0,
             ..Vma::untouched(mapping)
         };
+        self.lazy.droppable |= flags & MAP_TYPE == MAP_DROPPABLE;
         self.map_anew(range.clone(), vma);
         self.settle(call.tid, &range);
         if flags & (MAP_POPULATE | MAP_LOCKED) != 0 {

@@ -21,7 +21,7 @@ impl Mm {
             if rss.first_rollup.is_none() && lazy.last_marked_ns.is_none() {
                 // What a child inherited is in the sum already.
                 let before = rollup.lazyfree_bytes.saturating_sub(lazy.inherited_bytes);
-                lazy.found_before(before);
+                lazy.found_before(before, rollup.lazyfree_error_bytes);
             }
             lazy.look(&rollup);
             rss.first_rollup.get_or_insert(rollup);

@@ -78,7 +78,7 @@ fn touched_inside_dontneed() -> Scene {
 
 #[test]
 fn what_may_be_gone_cannot_surely_be_given_back_after_that() {
-    for advice in [Advice::FREE, Advice::PAGEOUT, Advice::GUARD_INSTALL] {
+    for advice in [Advice::FREE, Advice::PAGEOUT, Advice::REMOVE] {
         let mut s = touched_inside_dontneed();
         s.advise(advice, 0, 1);
         // Still so, however often it is given back.
@@ -98,7 +98,7 @@ fn of_two_calls_that_drop_pages_at_once_either_may_have_done_it() {
     let mut s = Scene::known();
     s.map(0, 2);
     s.write(0, 2);
-    let guard = s.call(madvise(Advice::GUARD_INSTALL, 1, 1), 0);
+    let guard = s.call(madvise(Advice::REMOVE, 1, 1), 0);
     s.enter(&guard);
     s.tid = 11;
     s.advise(Advice::DONTNEED, 0, 2);

@@ -10,7 +10,7 @@ use super::totals::{AdviceRow, BalanceRow, FaultsRow, MapRow, RssRow, UnmapRow};
 use super::what_if::WhatIfRow;
 use crate::ledger::advice::Advice;
 use crate::ledger::event::{Lost, Op};
-use crate::ledger::totals::FaultClass;
+use crate::ledger::totals::{Basis, FaultClass};
 use crate::output::exit::Exit;
 use crate::view::commands::Command;
 use crate::view::{
@@ -397,6 +397,7 @@ pub(super) struct SummaryRow<'a> {
     faults: FaultsRow<'a>,
     rss: RssRow<'a>,
     unfaulted_bytes: Option<u64>,
+    unfaulted_basis: Option<&'static str>,
     lazy_balance: Option<BalanceRow>,
     runtimes: Vec<RuntimeRow<'a>>,
     runtime_effects: &'a [String],
@@ -428,6 +429,13 @@ impl<'a> SummaryRow<'a> {
             faults: FaultsRow(&summary.totals.faults),
             rss: RssRow::of(summary),
             unfaulted_bytes: summary.totals.unfaulted_bytes,
+            unfaulted_basis: summary.totals.unfaulted_bytes.map(|_| {
+                if summary.totals.unfaulted_late {
+                    Basis::LowerBound.name()
+                } else {
+                    Basis::Measured.name()
+                }
+            }),
             lazy_balance: summary.balance.as_ref().map(BalanceRow::of),
             runtimes: summary.runtimes.list.iter().map(RuntimeRow::of).collect(),
             runtime_effects: &summary.effects,

@@ -79,6 +79,7 @@ fn balance(balance: &Balance) -> [String; 2] {
     };
     let bound = match (balance.reclaimed_bytes, balance.reclaimed_basis) {
         (Some(_), Basis::LowerBound) => "≥",
+        (Some(1..), Basis::UpperBound) => "≤",
         _ => "",
     };
     let still_lazy = match balance.still_lazy_bytes {

@@ -89,6 +89,9 @@ impl Pages {
                 _ if gives_back => self.give_back(advice, n, at_ns),
                 _ => {}
             }
+            if advice == A::GUARD_INSTALL {
+                self.write_to(n);
+            }
             if let Some(cell) = &mut self.cells[n] {
                 match advice {
                     A::DONTFORK => cell.vma.dont_fork = true,

@@ -395,7 +395,7 @@ fn acts(threads: usize, advice: Vec<A>) -> impl Strategy<Value = Vec<(usize, Act
 fn two_or_three_threads() -> impl Strategy<Value = Vec<(usize, Act)>> {
     let mut advice = vec![A::FREE, A::DONTNEED, A::PAGEOUT];
     let three = acts(3, advice.clone());
-    advice.push(A::GUARD_INSTALL);
+    advice.push(A::REMOVE);
     prop_oneof![three, acts(2, advice)]
 }
 

@@ -98,6 +98,8 @@ pub enum State {
 pub struct Cell {
     pub vma: Vma,
     pub state: State,
+    /// MADV_GUARD_INSTALL lets nothing come here.
+    pub guard: bool,
 }
 
 impl Cell {
@@ -107,7 +109,11 @@ impl Cell {
         } else {
             State::Untouched
         };
-        Self { vma, state }
+        Self {
+            vma,
+            state,
+            guard: false,
+        }
     }
 
     fn is_lazy(&self) -> bool {
@@ -229,6 +235,7 @@ impl Pages {
         };
         self.cells[n] = Some(Cell {
             state: after,
+            guard: cell.guard || advice == A::GUARD_INSTALL,
             ..cell
         });
     }
@@ -242,6 +249,7 @@ impl Pages {
             unsettled: false,
         };
         if let Some(cell) = &mut self.cells[n] {
+            cell.guard = false;
             cell.state = match cell.state {
                 State::Back(before) if before.is_offer() => State::Given(given),
                 State::Back(_) => State::Given(Given {
@@ -293,6 +301,10 @@ impl Pages {
             self.account.fault(C::Unknown, 0, Basis::LowerBound);
             return;
         };
+        if cell.guard {
+            self.account.fault(C::Unknown, 0, Basis::Exact);
+            return;
+        }
         let (state, kind) = (cell.state, cell.vma.kind);
         let alone = present || write || kind == Kind::Anon;
         let basis = if alone || self.around(n).len() == 1 {
