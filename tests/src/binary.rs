@@ -15,6 +15,14 @@ pub fn memtrace() -> &'static Path {
     })
 }
 
+/// The program that the differential tester drives: the one that cargo built, or where MEMTRACE_WORKLOADS says.
+pub fn ledger_program(built: &str) -> PathBuf {
+    match env::var_os("MEMTRACE_WORKLOADS") {
+        Some(dir) => Path::new(&dir).join("ledger-program"),
+        None => PathBuf::from(built),
+    }
+}
+
 /// A workload: a program and which of the behaviours in it.
 #[derive(Clone, Debug)]
 pub struct Exe {

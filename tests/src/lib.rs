@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod compare;
 pub mod counters;
+pub mod differential;
 pub mod golang;
 pub mod needs;
 pub mod processes;

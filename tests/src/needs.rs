@@ -42,6 +42,8 @@ pub enum Need {
     PrepareExec,
     /// That each page fault after a fork is one that the kernel counts.
     CountedForks,
+    /// mremap of several mappings at once, and all calls before it that random programs make.
+    ManyMappingsMoved,
     /// A userfaultfd that also holds the kernel's own touches up.
     Userfaultfd,
     /// An advice value of madvise that this kernel must know, and its name.
@@ -119,6 +121,7 @@ impl Need {
             // There the kernel touches a page at a fork's end without a will to fault it in
             // (its restartable sequences), then again: BTF tells the first.
             Self::CountedForks => no_kernel_since(7, 0, "").map_or_else(no_btf, |_| None),
+            Self::ManyMappingsMoved => no_kernel_since(6, 17, "moves several mappings at once"),
             Self::Userfaultfd => userfault::refusal().map(no_userfaultfd),
             Self::Advice(value, name) => (!known(value)).then(|| {
                 let why = format!("this kernel does not know {name}");

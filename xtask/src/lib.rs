@@ -2,6 +2,7 @@
 pub mod bench;
 pub mod build_ebpf;
 pub mod ebpf;
+pub mod fuzz_ledger;
 pub mod not_run;
 pub mod paths;
 pub mod process;

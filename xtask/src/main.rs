@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::ebpf::wrapper;
-use xtask::{bench, build_ebpf, run_test, test, vm_test};
+use xtask::{bench, build_ebpf, fuzz_ledger, run_test, test, vm_test};
 
 /// The tasks of this repository that cargo has no command for.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ enum Task {
     Bench(bench::Args),
     /// Build the eBPF object that is committed as memtrace/bpf/memtrace.bpf.o, and its manifest
     BuildEbpf(build_ebpf::Args),
+    /// Try the ledger with new random programs, as root; exits with 1 on any difference from the kernel's truth
+    FuzzLedger(fuzz_ledger::Args),
     /// Run all tests: `cargo test --workspace` and a list of those that could not run here
     Test(test::Args),
     /// Run the tests that trace on other kernels, under QEMU
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         match Cli::parse().task {
             Task::Bench(args) => bench::run(&args),
             Task::BuildEbpf(args) => build_ebpf::run(&args),
+            Task::FuzzLedger(args) => fuzz_ledger::run(&args),
             Task::Test(args) => test::run(&args),
             Task::VmTest(args) => vm_test::run(&args),
             Task::RunTest(args) => run_test::run(&args),
