@@ -518,7 +518,20 @@ impl Space {
                     written: false,
                     ..vma.clone()
                 };
+                // What was given back still was.
+                let mut given_back = Vec::new();
+                if !vma.mapping.flags.wipe_on_fork {
+                    self.pages.each(run.clone(), |run, page| match page {
+                        Page::Released(release) | Page::PerhapsBack(release) => {
+                            given_back.push((run, Page::Released(release)));
+                        }
+                        _ => {}
+                    });
+                }
                 child.map(run, vma);
+                for (run, page) in given_back {
+                    child.pages.set(run, page);
+                }
             }
         }
         child.pages.change(EVERYWHERE, |page| match page {

@@ -431,11 +431,19 @@ impl Pages {
         };
         let inherited = |(n, cell): (usize, Cell)| match cell.state {
             _ if cell.vma.dont_fork => None,
-            _ if cell.vma.wipe_on_fork || !copied(n, cell) => Some(Cell::new(Vma {
-                before: false,
-                written: false,
-                ..cell.vma
-            })),
+            _ if cell.vma.wipe_on_fork || !copied(n, cell) => {
+                let mut child = Cell::new(Vma {
+                    before: false,
+                    written: false,
+                    ..cell.vma
+                });
+                if !cell.vma.wipe_on_fork
+                    && let State::Given(given) | State::Back(given) = cell.state
+                {
+                    child.state = State::Given(inherit(given));
+                }
+                Some(child)
+            }
             State::Back(given) => Some(Cell {
                 state: State::Back(inherit(given)),
                 ..cell
