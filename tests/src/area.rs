@@ -130,6 +130,13 @@ impl Area {
         }
     }
 
+    /// As [`Area::give_back`]: how many bytes were in memory before and are not any more.
+    pub fn released_by(self, advice: i32) -> usize {
+        let before = self.residence().present;
+        self.give_back(advice);
+        (before - self.residence().present) * page_bytes()
+    }
+
     pub fn unmap(self) {
         // SAFETY: the area is the workload's own, and nothing of Rust's lives in it.
         must(
@@ -140,6 +147,12 @@ impl Area {
 
     /// mremap: where the pages are afterwards.
     pub fn remap(self, new_pages: usize, flags: i32, new_start: usize) -> Self {
+        let moved = self.try_remap(new_pages, flags, new_start);
+        moved.unwrap_or_else(|| fail("mremap"))
+    }
+
+    /// mremap that may fail, and what it did until then is done.
+    pub fn try_remap(self, new_pages: usize, flags: i32, new_start: usize) -> Option<Self> {
         // SAFETY: as in unmap; the workloads choose destinations where nothing of Rust's lives.
         let at = unsafe {
             libc::mremap(
@@ -150,13 +163,10 @@ impl Area {
                 new_start as *mut libc::c_void,
             )
         };
-        if at == libc::MAP_FAILED {
-            fail("mremap");
-        }
-        Self {
+        (at != libc::MAP_FAILED).then_some(Self {
             start: at as usize,
             pages: new_pages,
-        }
+        })
     }
 
     /// How many of the pages are in memory, and how many in swap.

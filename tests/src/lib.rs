@@ -6,13 +6,16 @@
 
 pub mod area;
 pub mod binary;
+pub mod bounds;
 pub mod bpf;
 pub mod cgroup;
 pub mod compare;
 pub mod counters;
 pub mod differential;
 pub mod golang;
+pub mod huge_pages;
 pub mod needs;
+pub mod paced;
 pub mod processes;
 pub mod programs;
 pub mod pty;

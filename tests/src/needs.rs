@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::area::advise;
-use crate::userfault;
+use crate::{huge_pages, userfault};
 
 /// What tracing takes (include/uapi/linux/capability.h).
 const TRACING: [(u32, &str); 3] = [(19, "CAP_SYS_PTRACE"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -42,8 +42,10 @@ pub enum Need {
     PrepareExec,
     /// That each page fault after a fork is one that the kernel counts.
     CountedForks,
-    /// mremap of several mappings at once, and all calls before it that random programs make.
-    ManyMappingsMoved,
+    /// That one mremap moves several mappings, and all calls before it that random programs make.
+    MovesSeveral,
+    /// That folios of so many kilobytes can be had, and the right to turn them on.
+    HugePages(u32),
     /// A userfaultfd that also holds the kernel's own touches up.
     Userfaultfd,
     /// An advice value of madvise that this kernel must know, and its name.
@@ -121,7 +123,8 @@ impl Need {
             // There the kernel touches a page at a fork's end without a will to fault it in
             // (its restartable sequences), then again: BTF tells the first.
             Self::CountedForks => no_kernel_since(7, 0, "").map_or_else(no_btf, |_| None),
-            Self::ManyMappingsMoved => no_kernel_since(6, 17, "moves several mappings at once"),
+            Self::MovesSeveral => no_kernel_since(6, 17, "moves several mappings at once"),
+            Self::HugePages(kilobytes) => no_huge_pages(kilobytes),
             Self::Userfaultfd => userfault::refusal().map(no_userfaultfd),
             Self::Advice(value, name) => (!known(value)).then(|| {
                 let why = format!("this kernel does not know {name}");
@@ -181,6 +184,17 @@ fn no_userfaultfd(error: io::Error) -> (String, String) {
         _ => "run the tests as root, or sysctl vm.unprivileged_userfaultfd=1",
     };
     (why, remedy.to_owned())
+}
+
+fn no_huge_pages(kilobytes: u32) -> Option<(String, String)> {
+    let Some(path) = huge_pages::setting(kilobytes) else {
+        let why = format!("this kernel has no folios of {kilobytes} KiB");
+        let remedy = "run on Linux 6.8 or newer with CONFIG_TRANSPARENT_HUGEPAGE=y";
+        return Some((why, remedy.to_owned()));
+    };
+    let error = OpenOptions::new().write(true).open(&path).err()?;
+    let why = format!("{}: {error}", path.display());
+    Some((why, "run the tests as root".to_owned()))
 }
 
 pub fn has_btf() -> bool {

@@ -63,7 +63,7 @@ fn programs_launched_by_memtrace_agree_with_their_page_tables() {
         Need::Tracing,
         Need::NoSwap,
         Need::ReclaimCount,
-        Need::ManyMappingsMoved
+        Need::MovesSeveral
     );
     agree("anon/launch", &[1, 2, 3, 4, 5, 6, 7, 8]);
     agree("offer/launch", &[1, 2, 3, 4, 5, 6, 7, 8]);
@@ -85,7 +85,7 @@ fn programs_with_large_folios_agree_with_their_page_tables() {
         Need::Tracing,
         Need::NoSwap,
         Need::ReclaimCount,
-        Need::ManyMappingsMoved
+        Need::MovesSeveral
     );
     agree("thp/launch", &[1, 3, 4, 5, 7]);
     agree("mthp64/launch", &[1, 5, 7, 9, 11]);
@@ -98,7 +98,7 @@ fn programs_whose_bytes_are_measured_agree_with_their_page_tables() {
         Need::Tracing,
         Need::NoSwap,
         Need::ReclaimCount,
-        Need::ManyMappingsMoved
+        Need::MovesSeveral
     );
     agree("offer/launch-exact", &[1, 2, 3, 4, 5, 6]);
     agree("kernel/launch-exact", &[1, 2, 3, 4, 5, 6]);
@@ -112,7 +112,7 @@ fn programs_that_were_attached_to_agree_with_their_page_tables() {
         Need::Tracing,
         Need::NoSwap,
         Need::ReclaimCount,
-        Need::ManyMappingsMoved
+        Need::MovesSeveral
     );
     agree("anon/attach", &[1]);
     agree("kernel/attach", &[5]);

@@ -6,10 +6,11 @@ use std::process::Stdio;
 use memtrace_tests::area::now_ns;
 use memtrace_tests::compare::is_percent;
 use memtrace_tests::needs::{Need, not_run};
+use memtrace_tests::paced::{attach, quiet, steps};
 use memtrace_tests::record::Record;
 use memtrace_tests::run::{Rules, Run};
 use memtrace_tests::tempdir::TempDir;
-use memtrace_tests::tracer::{Trace, command};
+use memtrace_tests::tracer::command;
 use memtrace_tests::wait;
 use memtrace_tests::workload::Workload;
 use memtrace_tests::{exe, needs};
@@ -18,50 +19,9 @@ const PAGE: u64 = 4096;
 const MIB: u64 = 1 << 20;
 /// A step of the workload for each status line, and more of them than make the 5 s from which on
 /// the course of RSS is told.
-const INTERVAL: &str = "0.2";
 const LONG_STEPS: u64 = 30;
 
 const POPULATE: Need = Need::Advice(23, "MADV_POPULATE_WRITE");
-
-/// The stream is left out; all else is as strict as ever.
-fn quiet() -> Rules {
-    Rules {
-        whole_stream: false,
-        ..Rules::default()
-    }
-}
-
-/// Attaches without a stream, with a status line five times a second.
-fn attach(pid: u32, extra: &[&str]) -> Trace {
-    let mut args = vec!["-q", "--interval", INTERVAL];
-    args.extend(extra);
-    let mut trace = Trace::attach(pid, &args);
-    trace.rules = quiet();
-    trace
-}
-
-/// Lets a workload do its steps, one for each status line.
-fn pace(workload: &mut Workload, trace: &Trace, steps: u64) {
-    let shown = || trace.output().matches("{\"type\":\"status\"").count();
-    for step in 1..=steps {
-        let before = shown();
-        workload.say("step").expect(&[("step", step)]);
-        wait::until("a status line", || (shown() > before).then_some(()));
-    }
-}
-
-/// Traces a workload that does one step for each status line, from before it begins.
-fn steps(mut workload: Workload, steps: u64, extra: &[&str], rules: Rules) -> Run {
-    let mut trace = attach(workload.pid, extra);
-    trace.rules = rules;
-    workload.go();
-    pace(&mut workload, &trace, steps);
-    // Before the process is gone, so that the last look is of its end.
-    trace.signal(libc::SIGINT);
-    let run = trace.finish();
-    workload.end();
-    run
-}
 
 fn grows(steps: u64, growing: u64, pages: u64, lazy_pages: u64) -> Workload {
     let args = [steps, growing, pages, lazy_pages].map(|number| number.to_string());

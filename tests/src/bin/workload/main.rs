@@ -9,6 +9,7 @@ mod advise_sizes;
 mod advises_and_closes;
 mod before_attach;
 mod brk_cycle;
+mod busy;
 mod children_advise;
 mod churns;
 mod collapse;
@@ -22,10 +23,14 @@ mod dontneed_read_write;
 mod dontneed_touch;
 mod dontneed_untouched;
 mod exec_again;
+mod fault_around;
 mod fills;
 mod first_read_write;
 mod fork_inherited;
 mod fork_rewrite;
+mod fork_untouched;
+mod free_again;
+mod free_folios;
 mod free_mixed;
 mod free_pageout;
 mod free_rewrite;
@@ -34,7 +39,10 @@ mod free_twice;
 mod grows;
 mod guard;
 mod hangs;
+mod huge_grows;
 mod huge_pages;
+mod huge_rounds;
+mod kernel_reads;
 mod killed_child;
 mod lazy_before;
 mod lazy_holds;
@@ -44,6 +52,7 @@ mod map_fixed_over;
 mod maps_code;
 mod mremap_dontunmap;
 mod mremap_move;
+mod mremap_several;
 mod mremap_shrink;
 mod munmap_again;
 mod page_out_ranges;
@@ -54,6 +63,7 @@ mod read_fresh;
 mod reclaim_pattern;
 mod reclaim_ranges;
 mod refused_advice;
+mod remove_refused;
 mod remove_shared;
 mod runs_many;
 mod sharers;
@@ -83,6 +93,7 @@ fn main() {
         "advises_and_closes" => advises_and_closes::main(),
         "before_attach" => before_attach::main(),
         "brk_cycle" => brk_cycle::main(),
+        "busy" => busy::main(),
         "children_advise" => children_advise::main(),
         "churns" => churns::main(),
         "collapse" => collapse::main(),
@@ -96,10 +107,14 @@ fn main() {
         "dontneed_touch" => dontneed_touch::main(),
         "dontneed_untouched" => dontneed_untouched::main(),
         "exec_again" => exec_again::main(),
+        "fault_around" => fault_around::main(),
         "fills" => fills::main(),
         "first_read_write" => first_read_write::main(),
         "fork_inherited" => fork_inherited::main(),
         "fork_rewrite" => fork_rewrite::main(),
+        "fork_untouched" => fork_untouched::main(),
+        "free_again" => free_again::main(),
+        "free_folios" => free_folios::main(),
         "free_mixed" => free_mixed::main(),
         "free_pageout" => free_pageout::main(),
         "free_rewrite" => free_rewrite::main(),
@@ -108,7 +123,10 @@ fn main() {
         "grows" => grows::main(),
         "guard" => guard::main(),
         "hangs" => hangs::main(),
+        "huge_grows" => huge_grows::main(),
         "huge_pages" => huge_pages::main(),
+        "huge_rounds" => huge_rounds::main(),
+        "kernel_reads" => kernel_reads::main(),
         "killed_child" => killed_child::main(),
         "lazy_before" => lazy_before::main(),
         "lazy_holds" => lazy_holds::main(),
@@ -118,6 +136,7 @@ fn main() {
         "maps_code" => maps_code::main(),
         "mremap_dontunmap" => mremap_dontunmap::main(),
         "mremap_move" => mremap_move::main(),
+        "mremap_several" => mremap_several::main(),
         "mremap_shrink" => mremap_shrink::main(),
         "munmap_again" => munmap_again::main(),
         "page_out_ranges" => page_out_ranges::main(),
@@ -128,6 +147,7 @@ fn main() {
         "reclaim_pattern" => reclaim_pattern::main(),
         "reclaim_ranges" => reclaim_ranges::main(),
         "refused_advice" => refused_advice::main(),
+        "remove_refused" => remove_refused::main(),
         "remove_shared" => remove_shared::main(),
         "runs_many" => runs_many::main(),
         "sharers" => sharers::main(),
