@@ -14,6 +14,12 @@ use super::recipe::LINKER_VERSION;
 use super::rustc::Rustc;
 use crate::{paths, process};
 
+/// LLVM does nearly all the work, and is built already: to optimise the rest takes longer than it saves.
+const PROFILE: [&str; 2] = [
+    "--config=profile.release.opt-level=0",
+    "--config=profile.release.debug=false",
+];
+
 /// Returns the folder that holds bpf-linker, after installing it if need be.
 pub fn provide(root: &Path, rustc: &Rustc, llvm: &Llvm) -> Result<PathBuf> {
     let tools = paths::target(root).join("ebpf-tools");
@@ -46,6 +52,7 @@ pub fn provide(root: &Path, rustc: &Rustc, llvm: &Llvm) -> Result<PathBuf> {
             "--locked",
             "--force",
         ])
+        .args(PROFILE)
         .args(["--no-default-features", "--features"])
         .arg(format!("llvm-{}", llvm.version.major))
         .arg("--root")

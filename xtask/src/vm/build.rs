@@ -1,4 +1,4 @@
-//! Builds what runs in a guest: memtrace, the workloads, the tests and the guest's first process, all static.
+//! Builds what runs in a guest: what `cargo xtask test` builds, and the guest's first process.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::process;
 
-/// The C library that a linker takes into a program.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The package with the tests that trace.
+const TESTS: &str = "memtrace-tests";
 /// They look at the checkout, at the command line, at programs that no guest has, or at what is made
 /// of figures, whatever the kernel they come from; `differential` needs another program yet, and plays
 /// thousands of steps, which takes an emulated machine minutes.
@@ -35,39 +35,38 @@ pub type Program = (String, PathBuf);
 
 #[derive(Debug, Default)]
 pub struct Programs {
-    pub init: Option<PathBuf>,
+    pub init: PathBuf,
     /// memtrace and the workloads.
     pub tools: Vec<Program>,
     pub tests: Vec<Program>,
 }
 
+/// By the commands that `cargo xtask test` gives: what it has built is not built again.
 pub fn build(root: &Path) -> Result<Programs> {
     eprintln!("Building memtrace and its tests for the guests");
-    let mut programs = Programs::default();
-    for line in cargo(
-        root,
-        &[
-            "build",
-            "--bins",
-            "--package=memtrace",
-            "--package=memtrace-tests",
-            "--package=xtask",
-        ],
-    )?
-    .lines()
-    {
-        programs.add(line)?;
+    let tools = [
+        "build",
+        "--release",
+        "--bins",
+        "--package=memtrace",
+        "--package=memtrace-tests",
+    ];
+    let init = ["build", "--package=xtask", "--bin=guest-init"];
+    let tests = ["test", "--no-run", "--workspace", "--test=*"];
+
+    let tools = built(&cargo(root, &tools)?, |built| {
+        ["memtrace", "workload"].contains(&&built.name[..])
+    })?;
+    let mut init = built(&cargo(root, &init)?, |built| built.name == "guest-init")?;
+    let tests = built(&cargo(root, &tests)?, Built::is_of_the_kernel)?;
+    match init.pop() {
+        Some((_, init)) if tools.len() == 2 && !tests.is_empty() => {
+            Ok(Programs { init, tools, tests })
+        }
+        _ => bail!(
+            "cargo has built no guest-init, no memtrace or no tests; what it says of its artifacts may have changed"
+        ),
     }
-    let tests = ["test", "--no-run", "--package=memtrace-tests", "--test=*"];
-    for line in cargo(root, &tests)?.lines() {
-        programs.add(line)?;
-    }
-    if programs.init.is_none() || programs.tests.is_empty() {
-        bail!(
-            "cargo has built no guest-init or no tests; what it says of its artifacts may have changed"
-        );
-    }
-    Ok(programs)
 }
 
 /// What cargo says of what it has built, one JSON object a line.
@@ -77,36 +76,48 @@ fn cargo(root: &Path, args: &[&str]) -> Result<String> {
         Command::new(cargo)
             .current_dir(root)
             .args(args)
-            .args(["--release", "--target", TARGET])
             .arg("--message-format=json-render-diagnostics")
-            // Beside a target, they leave the build scripts alone.
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
             .stderr(Stdio::inherit()),
     )
 }
 
-impl Programs {
-    /// Takes note of an artifact that can be run.
-    fn add(&mut self, line: &str) -> Result<()> {
+/// A program that cargo has built.
+struct Built {
+    package: String,
+    kind: String,
+    name: String,
+    file: PathBuf,
+}
+
+/// The programs that are wanted among all that cargo tells of.
+fn built(told: &str, wanted: impl Fn(&Built) -> bool) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    for line in told.lines() {
+        let built = Built::read(line)?.filter(&wanted);
+        programs.extend(built.map(|built| (built.name, built.file)));
+    }
+    Ok(programs)
+}
+
+impl Built {
+    /// None for a line that tells of no program.
+    fn read(line: &str) -> Result<Option<Self>> {
         let message: Value =
             serde_json::from_str(line).context("cargo wrote something that is not JSON")?;
-        let (Some(file), Some(name)) = (
-            message["executable"].as_str(),
-            message["target"]["name"].as_str(),
-        ) else {
-            return Ok(());
-        };
-        let program = (name.to_owned(), PathBuf::from(file));
-        let is_test = message["profile"]["test"] == true;
-        let kind = message["target"]["kind"][0].as_str();
-        match (kind, name) {
-            (Some("test"), name) if NOT_OF_THE_KERNEL.contains(&name) => {}
-            (Some("test"), _) => self.tests.push(program),
-            (Some("bin"), "guest-init") if !is_test => self.init = Some(program.1),
-            (Some("bin"), "memtrace" | "workload") if !is_test => self.tools.push(program),
-            _ => {}
-        }
-        Ok(())
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let target = &message["target"];
+        Ok(message["executable"].as_str().map(|file| Self {
+            package: text(&message["package_id"]),
+            kind: text(&target["kind"][0]),
+            name: text(&target["name"]),
+            file: file.into(),
+        }))
+    }
+
+    fn is_of_the_kernel(&self) -> bool {
+        self.kind == "test"
+            && self.package.contains(&format!("#{TESTS}@"))
+            && !NOT_OF_THE_KERNEL.contains(&&self.name[..])
     }
 }
 
@@ -116,29 +127,20 @@ mod tests {
 
     #[test]
     fn tests_of_the_kernel_are_taken_and_those_of_the_checkout_are_not() {
-        let artifact = |kind: &str, name: &str, test: bool| {
+        let artifact = |package: &str, kind: &str, name: &str| {
             format!(
-                r#"{{"executable":"/t/{name}","target":{{"name":"{name}","kind":["{kind}"]}},"profile":{{"test":{test}}}}}"#
+                r#"{{"package_id":"path+file:///c/{package}@0.1.0","executable":"/t/{name}","target":{{"name":"{name}","kind":["{kind}"]}}}}"#
             )
         };
-        let mut programs = Programs::default();
-        for line in [
-            artifact("test", "balance", true),
-            artifact("test", "tidy", true),
-            artifact("bin", "workload", true),
-            artifact("bin", "workload", false),
-            artifact("bin", "guest-init", false),
+        let told = [
+            artifact("tests#memtrace-tests", "test", "balance"),
+            artifact("tests#memtrace-tests", "test", "tidy"),
+            artifact("tests#memtrace-tests", "bin", "workload"),
+            artifact("memtrace-tests#memtrace", "test", "goldens"),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
-        ] {
-            programs.add(&line).expect("it is JSON");
-        }
-        let named = |list: &[Program]| {
-            list.iter()
-                .map(|(name, _)| name.clone())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(named(&programs.tests), ["balance"]);
-        assert_eq!(named(&programs.tools), ["workload"]);
-        assert_eq!(programs.init, Some(PathBuf::from("/t/guest-init")));
+        ]
+        .join("\n");
+        let taken = built(&told, Built::is_of_the_kernel).expect("it is JSON");
+        assert_eq!(taken, [("balance".to_owned(), PathBuf::from("/t/balance"))]);
     }
 }

@@ -36,16 +36,14 @@ pub fn common(programs: &Programs) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     // Before anything is mounted, the kernel gives the first process this as its stderr.
     archive.device(Path::new("/dev/console"), (5, 1))?;
-    if let Some(init) = &programs.init {
-        archive.file(Path::new("/init"), &stripped(init)?)?;
+    let mut libraries = libraries_of(&programs.init)?;
+    archive.file(Path::new("/init"), &stripped(&programs.init)?)?;
+    for (folder, list) in [(PROGRAMS, &programs.tools), (TESTS, &programs.tests)] {
+        for (name, file) in list {
+            archive.file(&Path::new(folder).join(name), &stripped(file)?)?;
+            libraries.extend(libraries_of(file)?);
+        }
     }
-    for (name, file) in &programs.tools {
-        archive.file(&Path::new(PROGRAMS).join(name), &stripped(file)?)?;
-    }
-    for (name, file) in &programs.tests {
-        archive.file(&Path::new(TESTS).join(name), &stripped(file)?)?;
-    }
-    let mut libraries = BTreeSet::new();
     for (name, package) in HOST_PROGRAMS {
         process::tool(name, package)?;
         let Some(file) = process::on_path(name) else {
@@ -87,13 +85,13 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 }
 
 /// The shared libraries of a program, with its loader.
-fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+fn libraries_of(program: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut command: Command = process::tool("ldd", "libc-bin")?;
     Ok(libraries(&process::stdout(command.arg(program))?))
 }
 
 /// Of lines as in "NAME => PATH (ADDRESS)" and "PATH (ADDRESS)".
-fn libraries(text: &str) -> Vec<PathBuf> {
+fn libraries(text: &str) -> BTreeSet<PathBuf> {
     let words = text.lines().flat_map(str::split_whitespace);
     words
         .filter(|word| word.starts_with('/'))
@@ -112,7 +110,7 @@ mod tests {
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f02)\n";
         assert_eq!(
             libraries(text),
-            ["/lib/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from)
+            BTreeSet::from(["/lib/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from))
         );
     }
 }

@@ -18,12 +18,18 @@ const TAIL_LINES: usize = 40;
 
 /// Emulated, for guests hang under KVM inside some virtual machines. QEMU 7.2 now and then leaves
 /// garbage in the flags after cmpxchg16b, by which kernels take memory from their caches: without
-/// the instruction they take it another way.
-const CPU: &str = "max,-cx16";
+/// the instruction they take it another way. String instructions are emulated byte by byte: without
+/// what says that they are fast, memory is cleared and copied by words.
+const CPU: &str = "max,-cx16,-erms,-fsrm";
 
 /// A panic ends the guest at once, for QEMU does not boot again. Mitigations and grace periods are slow
-/// to emulate, and a program that runs so long would often be preempted.
-const PARAMETERS: &str = "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off rcupdate.rcu_expedited=1 preempt=lazy";
+/// to emulate, and a program that runs so long would often be preempted. The processor's own clock is
+/// trusted: to read any other leaves the emulated code, and on a busy host all seem unsteady. 112 is
+/// rep_good, by the only name that old kernels take (arch/x86/include/asm/cpufeatures.h): that string
+/// instructions are better than loops. QEMU translates a program anew wherever else it is loaded, which
+/// takes longer than to run it: it is always loaded at the same place.
+const PARAMETERS: &str = "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off rcupdate.rcu_expedited=1 \
+                          preempt=lazy tsc=reliable no_timer_check clearcpuid=112 norandmaps";
 
 /// The emulator, which is a program of the host.
 pub const PROGRAM: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");

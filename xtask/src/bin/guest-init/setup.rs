@@ -32,7 +32,23 @@ pub fn machine(setup: &Setup) -> Result<()> {
     if setup.swap_mib > 0 {
         swap::on(setup.swap_mib)?;
     }
-    Ok(())
+    long_turns()
+}
+
+/// Has tasks run for long before others take their place (kernel/sched/fair.c): emulated, a program of
+/// memtrace's takes a good part of an ordinary turn, and the kernel leaves programs out that come while one
+/// is preempted. Old kernels, which do not preempt, and locked down ones lack the setting.
+fn long_turns() -> Result<()> {
+    const DEBUGFS: &str = "/sys/kernel/debug";
+    const NANOSECONDS: &str = "200000000";
+    mount("debugfs", "debugfs", DEBUGFS, "")?;
+    let _ = fs::write(format!("{DEBUGFS}/sched/base_slice_ns"), NANOSECONDS);
+    // With it tracefs would be mounted whenever somebody looks there.
+    // SAFETY: the path ends with NUL.
+    match unsafe { libc::umount2(c"/sys/kernel/debug".as_ptr(), 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()).context("cannot unmount debugfs"),
+    }
 }
 
 fn mount(source: &str, kind: &str, at: &str, options: &str) -> Result<()> {
