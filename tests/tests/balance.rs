@@ -109,7 +109,9 @@ fn what_is_reused_taken_and_refaulted_is_told_apart() {
 
     let summary = run.summary();
     assert_eq!(summary.count("lazy_balance.before_bytes"), 0);
-    assert_eq!(summary.count("lazy_balance.marked_bytes"), bytes);
+    // What CPUs held back at the first look may have been marked before.
+    let marked = summary.count("lazy_balance.marked_bytes");
+    assert!((bytes..=bytes + held_back()).contains(&marked), "{summary}");
     assert_eq!(
         summary.count("lazy_balance.reclaimed_bytes"),
         gone,

@@ -49,9 +49,17 @@ fn reuse_at(open_files: usize, others: &[u32]) -> Option<(String, Output, u32)> 
     let open = format!("/proc/{}/fd", tracer.id());
     let written = || fs::read_to_string(&out).unwrap_or_default();
     wait::until("memtrace to be so far", || {
-        // Its output is opened when it knows whom to trace.
-        let knows = out.exists();
-        let so_far = fs::read_dir(&open).map_or(0, Iterator::count);
+        let files: Vec<_> = fs::read_dir(&open)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        // When it knows whom to trace it holds a pidfd.
+        let knows = files.iter().any(|file| {
+            let link = fs::read_link(file.path()).unwrap_or_default();
+            link.to_string_lossy().contains("pidfd")
+        });
+        let so_far = files.len();
         let ended = tracer.try_wait().expect("it is our child").is_some();
         (knows && so_far >= open_files || written().contains('\n') || ended).then_some(())
     });
@@ -80,7 +88,10 @@ fn reuse_at(open_files: usize, others: &[u32]) -> Option<(String, Output, u32)> 
 fn a_target_whose_pid_is_anothers_by_now_is_gone() {
     needs!(Need::Tracing, Need::Btf);
     let mut gone = 0;
-    for open_files in (4..40).step_by(2) {
+    for open_files in (4..120).step_by(2) {
+        if gone > 1 {
+            break;
+        }
         let Some((written, output, _)) = reuse_at(open_files, &[]) else {
             continue;
         };
@@ -107,7 +118,10 @@ fn the_other_targets_are_traced_on() {
     needs!(Need::Tracing, Need::Btf);
     let other = Workload::start(&exe!("waits"), &[]);
     let mut gone = 0;
-    for open_files in (8..40).step_by(4) {
+    for open_files in (8..120).step_by(2) {
+        if gone > 1 {
+            break;
+        }
         let Some((written, output, pid)) = reuse_at(open_files, &[other.pid]) else {
             continue;
         };

@@ -66,6 +66,11 @@ impl Balance {
             .max(seen_now);
         // What others than MADV_FREE let reclaim take counts as well, but not as the machine's.
         let reclaimed = match (reclaimed, outside.machine_bytes) {
+            // A bound, as all of it: with what was taken before anyone counted.
+            (Some(reclaimed), _) if lazy.droppable => {
+                let before = taken.map_or(0, |taken| taken.uncounted_bytes);
+                Some(reclaimed.saturating_add(before))
+            }
             (Some(reclaimed), Some(machine)) => Some(reclaimed.min(machine)),
             (reclaimed, _) => reclaimed,
         };

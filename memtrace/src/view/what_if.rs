@@ -159,6 +159,7 @@ fn reused(figures: &Figures<'_>, balance: &Balance) -> Range {
     let looked = balance.reused_silently_bytes.is_some();
     let most = balance
         .marked_bytes
+        .saturating_sub(lazy.before_error_bytes)
         .saturating_sub(balance.still_lazy_bytes.filter(|_| looked).unwrap_or(0))
         .saturating_sub(balance.reclaimed_at_least_bytes);
     let least = least / if larger { HUGE } else { PAGE };

@@ -276,10 +276,9 @@ impl Mm {
         let Some(faults) = &mut self.measured else {
             return;
         };
-        // One that ends in a signal, or a read that maps the zero page, brings nothing: what else
-        // comes then is no fault's.
-        let nothing = was.after.is_none() && was.bytes == 0;
-        if nothing || matches!(was.after, Some(Page::Zero { .. })) {
+        // A read that maps the zero page brings nothing: what else its system call populates is no
+        // fault's. Of a user's faults several may come before what they brought.
+        if fault.by_kernel() && matches!(was.after, Some(Page::Zero { .. })) {
             faults.remove(&tid);
             return;
         }
