@@ -1,5 +1,4 @@
 //! The task `fuzz-ledger`: build memtrace and the tester, and let it try new random programs.
-use std::env;
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
@@ -21,14 +20,12 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let root = paths::checkout()?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     process::run(
-        Command::new(&cargo)
-            .current_dir(&root)
+        process::cargo(&root)
             .args(["build", "--release", "--bins"])
             .args(["--package=memtrace", "--package=memtrace-tests"]),
     )?;
-    let target = test::target_directory(&root, &cargo)?;
+    let target = test::target_directory(&root)?;
     let seed = args.seed.unwrap_or_else(time_of_day);
     let mut command = Command::new(target.join("release/fuzz-ledger"));
     command.args(["--minutes", &args.minutes.to_string()]);

@@ -1,9 +1,26 @@
 //! Running other programs, with errors that say which program and what it said.
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context as _, Result, bail};
+
+/// What cargo tells each program that it runs about that program's own package.
+const OF_OUR_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+
+/// Cargo in a folder, as if from a shell: build scripts that look at these variables would run again,
+/// and all that depends on them be built again, whenever it is an xtask that builds.
+pub fn cargo(folder: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(folder);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if OF_OUR_PACKAGE.iter().any(|start| text.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
 
 /// Runs `command`, leaving its output on the terminal; an exit status other than 0 is an error.
 pub fn run(command: &mut Command) -> Result<()> {

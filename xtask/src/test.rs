@@ -3,7 +3,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
 
@@ -18,27 +18,21 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let root = paths::checkout()?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = target_directory(&root, &cargo)?;
+    let target = target_directory(&root)?;
 
     // The tests look at what users run, so memtrace is built as it is shipped. The workloads are
     // optimised too, since a slow one changes what is raced against what.
     eprintln!("Building memtrace and the workloads");
     process::run(
-        Command::new(&cargo)
-            .current_dir(&root)
+        process::cargo(&root)
             .args(["build", "--release", "--bins"])
             .args(["--package=memtrace", "--package=memtrace-tests"]),
     )?;
 
     let not_run = target.join("not-run.txt");
     fs::write(&not_run, "").with_context(|| format!("cannot write {}", not_run.display()))?;
-    let mut command = Command::new(&cargo);
-    command
-        .current_dir(&root)
-        .arg("test")
-        .arg("--config")
-        .arg(runner()?);
+    let mut command = process::cargo(&root);
+    command.arg("test").arg("--config").arg(runner()?);
     if !names_a_package(&args.args) {
         command.arg("--workspace");
     }
@@ -91,11 +85,9 @@ fn names_a_package(args: &[OsString]) -> bool {
 }
 
 /// Where cargo puts what it builds.
-pub fn target_directory(root: &Path, cargo: &OsString) -> Result<PathBuf> {
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(root)
-        .args(["metadata", "--format-version=1", "--no-deps"]);
+pub fn target_directory(root: &Path) -> Result<PathBuf> {
+    let mut command = process::cargo(root);
+    command.args(["metadata", "--format-version=1", "--no-deps"]);
     let metadata: serde_json::Value = serde_json::from_str(&process::stdout(&mut command)?)
         .context("`cargo metadata` wrote something that is not JSON")?;
     let target = metadata["target_directory"].as_str();

@@ -116,8 +116,7 @@ fn measure(args: &Args, root: &Path, results: &Path) -> Result<Report> {
     } else {
         args.rounds
     };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = test::target_directory(root, &cargo)?;
+    let target = test::target_directory(root)?;
     // Before anything is built, which would raise the load itself.
     let mut machine = Machine::describe(root, String::new())?;
     let setup = Setup::new(root, &target, results)?;

@@ -1,8 +1,6 @@
 //! What every measurement needs: the programs, the CPUs and a folder.
 use std::cell::RefCell;
-use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -23,11 +21,9 @@ pub struct Setup {
 impl Setup {
     /// Builds what is measured as it is shipped, and keeps to the CPUs that are not measured.
     pub fn new(root: &Path, target: &Path, results: &Path) -> Result<Self> {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         eprintln!("Building memtrace and the workloads");
         process::run(
-            Command::new(&cargo)
-                .current_dir(root)
+            process::cargo(root)
                 .args([
                     "build",
                     "--release",

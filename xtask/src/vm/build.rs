@@ -1,8 +1,7 @@
 //! Builds what runs in a guest: what `cargo xtask test` builds, and the guest's first process.
 
-use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -77,10 +76,8 @@ pub fn build(root: &Path) -> Result<Programs> {
 
 /// What cargo says of what it has built, one JSON object a line.
 fn cargo(root: &Path, args: &[&str]) -> Result<String> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     process::stdout(
-        Command::new(cargo)
-            .current_dir(root)
+        process::cargo(root)
             .args(args)
             .arg("--message-format=json-render-diagnostics")
             .stderr(Stdio::inherit()),
