@@ -122,7 +122,12 @@ fn what_is_reused_taken_and_refaulted_is_told_apart() {
     // The machine may have lost more, but nothing that the kernel did not count.
     assert!(gone <= machine, "{gone} of {machine}");
     let silently = summary.count("lazy_balance.reused_silently_bytes");
-    assert!(silently.abs_diff(bytes / 4) <= held_back(), "{summary}");
+    // Twice over: at the first look, and where FREE came to what another CPU held back.
+    let most = bytes / 4 + 2 * held_back();
+    assert!((bytes / 4..=most).contains(&silently), "{summary}");
+    let least = summary.count("lazy_balance.reused_at_least_bytes");
+    let lowest = (bytes / 4).saturating_sub(2 * held_back());
+    assert!((lowest..=bytes / 4).contains(&least), "{summary}");
     assert_eq!(summary.count("advice.MADV_FREE.refaulted_bytes"), bytes / 4);
     adds_up(summary);
 }

@@ -104,6 +104,11 @@ impl Lazy {
         self.reused_bytes = self.reused_bytes.max(reused);
     }
 
+    /// What looks showed to be written again, less what may never have been there.
+    pub fn reused_at_least_bytes(&self) -> u64 {
+        self.reused_bytes.saturating_sub(self.perhaps_bytes)
+    }
+
     /// The most that was marked in all, each time that it was.
     pub fn marks_bytes(&self) -> u64 {
         self.ever_bytes().saturating_add(self.marked_again_bytes)

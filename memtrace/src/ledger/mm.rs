@@ -137,6 +137,13 @@ impl Mm {
         new
     }
 
+    /// MADV_GUARD_INSTALL is back: until then, a page may still come there.
+    fn guard(&mut self, applied: Applied) {
+        for range in applied.ranges {
+            self.space.guard(range);
+        }
+    }
+
     /// The ledger of a forked child: its own totals over a copy of the ranges.
     pub(super) fn fork(&self, pid: u32, at_ns: u64) -> Self {
         let space = self.space.fork();
@@ -325,12 +332,19 @@ impl Mm {
                 self.advise(advice, &applied);
                 self.count_advice(call, advice, &applied, true);
             }
-            // Until it is back, a page may still come there.
             &Op::Madvise { advice, addr, len } if advice == Advice::GUARD_INSTALL => {
                 let applied = applied::madvise(&self.space, advice, addr, len, call.ret);
-                for range in applied.ranges {
-                    self.space.guard(range);
-                }
+                self.guard(applied);
+            }
+            &Op::ProcessMadvise {
+                advice,
+                range: Some(range),
+                before_bytes,
+                ..
+            } if advice == Advice::GUARD_INSTALL => {
+                let applied =
+                    applied::process_madvise(&self.space, advice, range, before_bytes, call.ret);
+                self.guard(applied);
             }
             &Op::ProcessMadvise {
                 advice,

@@ -100,7 +100,9 @@ impl Space {
 
     /// The part of `most` that is one mapping of a file, perhaps: the kernel may have joined some.
     fn files_around(&self, ground: &Ground, most: &Range<u64>) -> Range<u64> {
-        let file_at = |addr: u64| self.vmas.get(addr).filter(|(_, vma)| vma.is_file());
+        let (_, of) = self.vmas.get(ground.range.start).unzip();
+        let joins = |vma: &Vma| vma.is_file() && of.is_none_or(|of| vma.may_be_joined_with(of));
+        let file_at = |addr: u64| self.vmas.get(addr).filter(|(_, vma)| joins(vma));
         let mut reach = ground.range.clone();
         while reach.start > most.start
             && let Some((run, _)) = file_at(reach.start - PAGE)

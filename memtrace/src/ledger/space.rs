@@ -29,6 +29,9 @@ pub struct Vma {
     /// A private page of it may have been populated: then it has an anon_vma, and a fork copies its
     /// pages (kernel/fork.c:vma_needs_copy, or copy_page_range before Linux 6.3).
     pub written: bool,
+    /// A fork has copied its pages into here: no kernel joins such a mapping with one that has no
+    /// anon_vma yet (mm/vma.c:vma_is_fork_child, or mm/mmap.c:is_mergeable_anon_vma).
+    pub forked: bool,
 }
 
 impl Vma {
@@ -37,6 +40,7 @@ impl Vma {
             mapping,
             traced,
             written: true,
+            forked: false,
         }
     }
 
@@ -46,6 +50,16 @@ impl Vma {
             written: false,
             ..Self::new(mapping, true)
         }
+    }
+
+    /// Whether the kernel may join the two where they lie side by side: only where both are of one file,
+    /// as far as their names tell (mm/vma.c:is_mergeable_vma).
+    pub fn may_be_joined_with(&self, other: &Self) -> bool {
+        let (one, other) = (&self.mapping, &other.mapping);
+        let differ = |one: &str| other.name.as_deref().is_some_and(|other| one != other);
+        one.kind == other.kind
+            && one.shared == other.shared
+            && !one.name.as_deref().is_some_and(differ)
     }
 
     /// Private anonymous memory: what MADV_FREE accepts and what reads map the zero page into.
@@ -516,6 +530,7 @@ impl Space {
                 let vma = Vma {
                     traced: true,
                     written: false,
+                    forked: false,
                     ..vma.clone()
                 };
                 // What was given back still was.
@@ -532,6 +547,8 @@ impl Space {
                 for (run, page) in given_back {
                     child.pages.set(run, page);
                 }
+            } else if vma.written {
+                child.change_vmas(run, |vma| vma.forked = true);
             }
         }
         child.pages.change(EVERYWHERE, |page| match page {
@@ -557,7 +574,8 @@ impl Space {
         }
         let next_to = |at: u64| {
             let beside = self.vma_at(at);
-            beside.is_some_and(|beside| beside.written && beside.is_private_anon())
+            beside
+                .is_some_and(|beside| beside.written && !beside.forked && beside.is_private_anon())
         };
         vma.written
             || (vma.is_private_anon()

@@ -139,20 +139,9 @@ fn reused(figures: &Figures<'_>, balance: &Balance) -> Range {
     let lazy = figures.lazy;
     let free = figures.totals.advice.get(&Advice::FREE);
     let larger = figures.totals.faults.class(FaultClass::FirstTouch).basis() == Basis::LowerBound;
-    // What was never there when it was marked passes for reused; so does, until the next look, what CPUs
-    // hold back, and a part of what the kernel took where several CPUs counted.
-    let doubtful = lazy
-        .perhaps_bytes
-        .saturating_add(balance.still_lazy_error_bytes)
-        .saturating_add(match balance.reclaimed_basis {
-            Basis::Exact => 0,
-            _ => balance.reclaimed_bytes.unwrap_or(0) / 100,
-        });
-    let counted = balance.reclaimed_basis != Basis::LowerBound;
-    let at_end = balance.reused_at_least_bytes.filter(|_| counted);
-    let least = at_end
-        .map_or(0, |bytes| bytes.saturating_sub(doubtful))
-        .max(lazy.reused_bytes.saturating_sub(lazy.perhaps_bytes));
+    let least = balance
+        .reused_at_least_bytes
+        .unwrap_or_else(|| lazy.reused_at_least_bytes());
     // All that was marked may have been written again, each time that it was, but for what the last look
     // still showed and what the kernel took. What was dropped may have been in use.
     let lost = figures.totals.calls_lost || free.is_some_and(|free| free.released.is_none());

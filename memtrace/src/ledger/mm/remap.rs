@@ -168,7 +168,8 @@ impl Mm {
             return;
         }
         let refused = |errno: i32| call.ret == Some(-i64::from(errno));
-        let nothing_to_move = self.all_known() && self.space.mapped(old.clone()).is_empty();
+        // No kernel takes a hole at the start, and all but the oldest look there first.
+        let nothing_to_move = self.all_known() && self.space.vma_at(old.start).is_none();
         if refused(libc::EFAULT) && nothing_to_move && self.rules.mremap_looks_first {
             return;
         }

@@ -150,6 +150,8 @@ fn an_mremap_that_is_refused_at_once_changes_nothing() {
     for (op, ret) in [
         // Nothing there to move.
         (mremap((50, 4), (0, 4), 3), EFAULT),
+        // Nor where it begins, whatever comes then.
+        (mremap((18, 8), (0, 8), 7), EFAULT),
         // Over itself.
         (mremap((0, 4), (2, 4), 3), EINVAL),
         // MREMAP_FIXED without MREMAP_MAYMOVE.
@@ -157,6 +159,7 @@ fn an_mremap_that_is_refused_at_once_changes_nothing() {
     ] {
         let mut s = Scene::known();
         s.map(0, 8);
+        s.map(20, 8);
         s.write(0, 8);
         s.done(op, ret);
         assert!(s.ledger.take_unsure().is_empty());

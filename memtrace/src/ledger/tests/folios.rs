@@ -3,7 +3,7 @@
 use super::support::*;
 use crate::ledger::advice::Advice as A;
 use crate::ledger::event::{
-    Access, Event, FolioSizes, Folios, HugeAdvice, Mapping, MappingFlags, VmFlags,
+    Access, Event, FolioSizes, Folios, HugeAdvice, Mapping, MappingFlags, Op, VmFlags,
 };
 use crate::ledger::totals::{Basis, FaultClass as C};
 
@@ -215,6 +215,27 @@ fn a_read_of_a_file_maps_from_the_start_of_the_mapping_on() {
     assert_eq!(dontneed(&s), released(16, Basis::UpperBound));
     assert_eq!(s.touch(20, Access::Read, false).class, C::RefaultDontneed);
     assert_eq!(s.touch(34, Access::Read, false).class, C::File);
+}
+
+#[test]
+fn a_read_of_a_file_maps_nothing_of_another_one_beside_it() {
+    for (name, most) in [("two", 2), ("one", 4)] {
+        let mut s = Scene::known();
+        for (at, name) in [(0, "one"), (2, name)] {
+            let op = Op::Mmap {
+                addr: page(at),
+                len: 2 * PAGE,
+                prot: 1,
+                flags: 0x02,
+                fd: 3,
+                name: Some(name.into()),
+            };
+            s.done(op, page(at) as i64);
+        }
+        s.touch(1, Access::Read, false);
+        s.advise(A::DONTNEED, 0, 4);
+        assert_eq!(dontneed(&s), released(most, Basis::UpperBound));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::ledger::advice::Advice;
-use crate::ledger::event::{Access, Begin, Event, Exec, Exit, Fault, FaultBatch, Fork};
+use crate::ledger::event::{Access, Begin, Event, Exec, Exit, Fault, FaultBatch, Fork, Op};
 use crate::ledger::totals::FaultClass as C;
 
 fn fork(s: &mut Scene, shares_vm: bool) {
@@ -72,6 +72,69 @@ fn inherited_refaults_have_no_part_in_the_childs_own_ratio() {
         (totals.refaults, totals.refault_ratio()),
         (3, Some((0.5, "requested")))
     );
+}
+
+/// A read of new memory beside memory that was written, and a fork: is the zero page copied?
+fn zero_page_beside_written(forks: usize) -> C {
+    let mut s = Scene::known();
+    s.map(0, 4);
+    s.write(0, 4);
+    let mut parent = PID;
+    for _ in 1..forks {
+        let at_ns = s.tick();
+        let child = parent + 1;
+        s.apply(Event::Fork(Fork {
+            at_ns,
+            parent_pid: parent,
+            pid: child,
+            shares_vm: false,
+            followed: true,
+        }));
+        parent = child;
+    }
+    let map = Op::Mmap {
+        addr: page(4),
+        len: 4 * PAGE,
+        prot: 3,
+        flags: 0x22,
+        fd: -1,
+        name: None,
+    };
+    let call = s.call_of(parent, map, page(4) as i64);
+    s.enter(&call);
+    s.leave(&call);
+    let fault = |s: &mut Scene, pid, access, present| {
+        let at_ns = s.tick();
+        let fault = Fault {
+            at_ns,
+            pid,
+            tid: pid,
+            addr: page(5),
+            present,
+            access,
+            by_kernel: false,
+        };
+        s.apply(Event::Faults(FaultBatch::of(&fault)))
+            .unwrap()
+            .class
+    };
+    fault(&mut s, parent, Access::Read, false);
+    let at_ns = s.tick();
+    s.apply(Event::Fork(Fork {
+        at_ns,
+        parent_pid: parent,
+        pid: CHILD + 9,
+        shares_vm: false,
+        followed: true,
+    }));
+    fault(&mut s, CHILD + 9, Access::Write, false)
+}
+
+#[test]
+fn new_memory_is_joined_with_what_was_written_here_and_not_with_what_a_fork_copied() {
+    // The mapping was joined with one that has pages, which are copied: the zero page is there.
+    assert_eq!(zero_page_beside_written(1), C::Unknown);
+    assert_eq!(zero_page_beside_written(2), C::FirstTouch);
 }
 
 #[test]

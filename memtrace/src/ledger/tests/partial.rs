@@ -2,8 +2,8 @@
 
 use super::support::*;
 use crate::ledger::advice::Advice;
-use crate::ledger::event::Op;
-use crate::ledger::totals::FaultClass as C;
+use crate::ledger::event::{Access, Op};
+use crate::ledger::totals::{Basis, FaultClass as C};
 
 const ENOMEM: i64 = -(libc::ENOMEM as i64);
 const EINVAL: i64 = -(libc::EINVAL as i64);
@@ -271,6 +271,29 @@ fn process_madvise_cuts_its_ranges_to_what_one_call_can_do() {
     let totals = s.advice(Advice::PAGEOUT);
     assert_eq!((totals.failed, totals.partial), (0, 0));
     assert_eq!(totals.requested_bytes, most as u64);
+}
+
+#[test]
+fn a_guard_that_process_madvise_installs_ends_touches_as_any() {
+    let mut s = Scene::known();
+    s.map(0, 4);
+    let op = Op::ProcessMadvise {
+        target_pid: Some(PID),
+        advice: Advice::GUARD_INSTALL,
+        range: Some((page(2), 4 * PAGE)),
+        index: 0,
+        ranges: 2,
+        before_bytes: 0,
+    };
+    // What is mapped was done, and then the hole told of.
+    s.done(op, -i64::from(libc::ENOMEM));
+    assert_eq!(s.touch(3, Access::Write, false).bytes, 0);
+    assert_eq!(s.touch(1, Access::Write, false).bytes, PAGE);
+    s.unmap(0, 4);
+    assert_eq!(
+        s.totals().unmap.munmap.released.map(in_pages),
+        released(1, Basis::Derived)
+    );
 }
 
 #[test]

@@ -150,14 +150,17 @@ impl Process {
             }
             return self.came_without_fault(before);
         }
-        for target in to..to + new {
-            self.went(before, Unmap::Mremap, target);
-            self.pages[target as usize] = Page::default();
+        // A move of several mappings goes one by one: what lies under a hole of the source stays.
+        let is_hole =
+            |index: u64| index < old && before.pages[(page + index) as usize].mapped.is_none();
+        for index in (0..new).filter(|&index| !is_hole(index)) {
+            self.went(before, Unmap::Mremap, to + index);
+            self.pages[(to + index) as usize] = Page::default();
         }
         for tail in page + moved..page + old {
             self.went(before, Unmap::Mremap, tail);
         }
-        for index in 0..moved {
+        for index in (0..moved).filter(|&index| !is_hole(index)) {
             let (from, into) = ((page + index) as usize, (to + index) as usize);
             self.pages[into] = std::mem::take(&mut self.pages[from]);
             if flags & libc::MREMAP_DONTUNMAP != 0 {

@@ -38,6 +38,8 @@ pub struct Vma {
     pub wipe_on_fork: bool,
     /// A private page of it may have come.
     pub written: bool,
+    /// Its pages were copied by a fork: it is joined with nothing new.
+    pub forked: bool,
 }
 
 impl Vma {
@@ -48,6 +50,7 @@ impl Vma {
             dont_fork: false,
             wipe_on_fork: false,
             written: false,
+            forked: false,
         }
     }
 }
@@ -385,7 +388,8 @@ impl Pages {
 
     /// Pages that one read of a file may map.
     fn around(&self, n: usize) -> Vec<usize> {
-        let file = |n: &usize| self.cells[*n].is_some_and(|cell| cell.vma.kind != Kind::Anon);
+        let kind = self.cells[n].map(|cell| cell.vma.kind);
+        let file = |n: &usize| self.cells[*n].map(|cell| cell.vma.kind) == kind;
         let window = n - n % AROUND..(n + AROUND).min(PAGES);
         let up = (n..window.end).take_while(file);
         let down = (window.start..n).rev().take_while(file);
@@ -413,7 +417,9 @@ impl Pages {
         };
         let written = |n: usize| {
             let beside = self.cells.get(n).copied().flatten();
-            beside.is_some_and(|cell| cell.vma.kind == Kind::Anon && cell.vma.written)
+            beside.is_some_and(|cell| {
+                cell.vma.kind == Kind::Anon && cell.vma.written && !cell.vma.forked
+            })
         };
         // The first and the last page of the mapping: what lies beside may be joined with it.
         let ends = |n: usize| {
@@ -435,6 +441,7 @@ impl Pages {
                 let mut child = Cell::new(Vma {
                     before: false,
                     written: false,
+                    forked: false,
                     ..cell.vma
                 });
                 if !cell.vma.wipe_on_fork
@@ -461,6 +468,9 @@ impl Pages {
         let mut child = Self::new();
         let cells = self.cells.iter().copied().enumerate();
         child.cells = cells.map(|(n, cell)| inherited((n, cell?))).collect();
+        for cell in child.cells.iter_mut().flatten() {
+            cell.vma.forked |= cell.vma.written;
+        }
         child.brk = self.brk;
         child.account.inherited = child.lazy_bytes();
         child
