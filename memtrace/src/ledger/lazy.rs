@@ -14,8 +14,9 @@ pub struct Lazy {
     pub before_error_bytes: u64,
     /// There are or were MAP_DROPPABLE mappings, whose pages reclaim takes like lazily free ones.
     pub droppable: bool,
-    /// What of that is not known to be gone: neither dropped nor marked anew since.
-    pub before_left_bytes: u64,
+    /// Lazily free on pages that are not known, and not known to be gone: from before the trace, or by a
+    /// call that took effect nobody knows how far.
+    pub unplaced_bytes: u64,
     /// Marked by the parent, before the fork.
     pub inherited_bytes: u64,
     /// Marked for the first time: pages that were, or may have been, populated, and not marked
@@ -48,9 +49,9 @@ pub struct Lazy {
 impl Lazy {
     /// A FREE marked what it found.
     pub(super) fn mark(&mut self, found: Found, enter_ns: u64, exit_ns: u64) {
-        // What was lazily free before the trace is in the sum already.
-        let again = found.perhaps.min(self.before_left_bytes);
-        self.before_left_bytes -= again;
+        // What is lazily free nobody knows where is in the sum already.
+        let again = found.perhaps.min(self.unplaced_bytes);
+        self.unplaced_bytes -= again;
         add(
             &mut self.marked_bytes,
             found.populated + found.perhaps - again,
@@ -63,10 +64,17 @@ impl Lazy {
         }
     }
 
+    /// A FREE marked a part of what it found, or nothing, and nothing tells which.
+    pub(super) fn perhaps_mark(&mut self, found: Found, enter_ns: u64, exit_ns: u64) {
+        self.mark(found, enter_ns, exit_ns);
+        add(&mut self.perhaps_bytes, found.populated);
+        add(&mut self.unplaced_bytes, found.most());
+    }
+
     /// A call, or the end of the address space, dropped what it found.
     pub(super) fn drop(&mut self, found: Found) {
-        let before = found.perhaps.min(self.before_left_bytes);
-        self.before_left_bytes -= before;
+        let before = found.perhaps.min(self.unplaced_bytes);
+        self.unplaced_bytes -= before;
         add(&mut self.dropped_bytes, found.lazy + before);
     }
 
@@ -75,7 +83,7 @@ impl Lazy {
         if self.before_bytes.is_none() {
             self.before_error_bytes = error_bytes;
             self.before_bytes = Some(bytes);
-            self.before_left_bytes = bytes;
+            self.unplaced_bytes = bytes;
         }
     }
 

@@ -151,7 +151,7 @@ impl Mm {
             lazy: Lazy {
                 // Of what the parent had from before its trace nobody knows what is left.
                 before_bytes: match self.lazy.before_bytes {
-                    Some(_) if self.lazy.before_left_bytes == 0 => Some(0),
+                    Some(_) if self.lazy.unplaced_bytes == 0 => Some(0),
                     _ => None,
                 },
                 inherited_bytes: space.lazy_bytes(),
@@ -172,6 +172,7 @@ impl Mm {
         self.ended = true;
         self.exit = exit;
         self.lazy.ended_bytes = self.space.lazy_bytes();
+        add(&mut self.lazy.ended_bytes, self.lazy.unplaced_bytes);
         add(&mut self.lazy.dropped_bytes, self.lazy.ended_bytes);
         self.measured = None;
         self.space = Space::default();

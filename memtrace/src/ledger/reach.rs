@@ -161,8 +161,10 @@ impl Space {
                 reached.push(whole);
             }
         };
+        let huge_zero_page = self.folios.zero_page && largest >= PMD;
         self.pages.each(around.clone(), |run, page| {
-            if page.may_have_come() {
+            let zero = huge_zero_page && matches!(page, Page::Zero { .. });
+            if page.may_have_come() || zero {
                 reach(run);
             }
         });

@@ -88,7 +88,8 @@ impl Mm {
         let mut ranges = applied.ranges;
         let released = if advice == Advice::FREE {
             // What this call marked is in the sum already.
-            if self.space.lazy_bytes() == found.populated + found.perhaps {
+            let none_before = self.lazy.unplaced_bytes == 0;
+            if none_before && self.space.lazy_bytes() == found.populated + found.perhaps {
                 self.lazy.since_ns = None;
             }
             self.lazy.mark(found, call.enter_ns, call.exit_ns);
@@ -111,7 +112,14 @@ impl Mm {
         };
         self.totals.of_advice(advice).count_released(released);
         if let Some(unknown) = applied.unknown {
-            self.lose(unknown.clone());
+            if advice == Advice::FREE {
+                let found = self
+                    .space
+                    .make_unknown(unknown.clone(), self.mappings_known);
+                self.lazy.perhaps_mark(found, call.enter_ns, call.exit_ns);
+            } else {
+                self.lose(unknown.clone());
+            }
             ranges.push(unknown);
         }
         self.fly(call, ranges, Some(source), None);

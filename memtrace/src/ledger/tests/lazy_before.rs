@@ -18,7 +18,7 @@ fn it_is_not_marked_twice() {
     let mut s = before();
     s.advise(A::FREE, 0, 10);
     let lazy = s.lazy();
-    assert_eq!((lazy.marked_bytes, lazy.before_left_bytes), (4 * PAGE, 0));
+    assert_eq!((lazy.marked_bytes, lazy.unplaced_bytes), (4 * PAGE, 0));
     assert_eq!(lazy.ever_bytes(), 10 * PAGE);
     assert_eq!(lazy.outstanding_bytes, 10 * PAGE);
     // Six were lazily free, and are so again; whether the others were there nobody knows.

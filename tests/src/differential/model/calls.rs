@@ -57,7 +57,7 @@ impl Process {
                 let outcomes = range_outcomes(ranges, head.ret);
                 self.advised(before, &name, *advice, &outcomes);
             }
-            Step::Mlock { .. } => self.came_without_fault(before),
+            Step::Mlock { .. } => self.came_unseen(before),
             Step::Garbage { number, args } => self.garbage(*number, args, head.ret),
             _ => {}
         }
@@ -208,6 +208,17 @@ impl Process {
         }
     }
 
+    /// Pages that are there now, of which no event tells.
+    fn came_unseen(&mut self, before: &Snapshot) {
+        self.came_without_fault(before);
+        for page in 0..PAGES {
+            let (was, is) = (before.pages[page as usize], self.now.pages[page as usize]);
+            if is.present && (!was.present || was.zero && !is.zero) {
+                self.unseen(page);
+            }
+        }
+    }
+
     /// An advice over ranges, each with what became of it.
     fn advised(
         &mut self,
@@ -243,6 +254,12 @@ impl Process {
             if takes && was.counts() && !is.counts() {
                 self.truth.advice(name).released += 1;
             }
+            let state = &mut self.pages[page as usize];
+            let beside = was.present && !is.present && state.given.is_none();
+            if advice == libc::MADV_REMOVE && beside {
+                // It lay in one folio with what was removed (mm/truncate.c:truncate_inode_partial_folio).
+                state.touched = Touched::Maybe;
+            }
         }
         if !takes {
             self.came_without_fault(before);
@@ -277,6 +294,13 @@ impl Process {
                 self.mark(page, name);
             } else if !was.present && (doubtful || state.touched == Touched::Maybe) {
                 self.give_back(page, Class::RefaultFree, name, true);
+            }
+        } else if advice == libc::MADV_POPULATE_WRITE && is.present {
+            // What was there is dirty now, as by a write (mm/gup.c:follow_page_pte).
+            let state = &mut self.pages[page as usize];
+            if state.lazy == Lazy::Clean {
+                state.lazy = Lazy::Reused;
+                state.given = None;
             }
         } else if advice == libc::MADV_PAGEOUT {
             let state = &self.pages[page as usize];

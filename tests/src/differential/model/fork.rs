@@ -14,6 +14,7 @@ impl Process {
             now,
             truth: Truth {
                 shared: true,
+                unseen: self.truth.unseen,
                 ..Truth::default()
             },
             ..self.clone()

@@ -36,12 +36,15 @@ impl Process {
                 Some(Kind::PrivateFile | Kind::Shared) if !how.writes() => AROUND,
                 _ => continue,
             };
-            let line = mapped.map(|mapped| mapped.line);
+            let (line, kind) = mapped.map(|mapped| (mapped.line, mapped.kind)).unzip();
             for near in page.saturating_sub(around)..(page + around).min(PAGES) {
                 let is = self.now.pages[near as usize];
                 let other = is.mapped.map(|mapped| mapped.line) != line;
-                // Mappings may have been parted since.
-                if is.present || is.mapped.is_none() || (other && self.folio == 1) {
+                // Mappings may have been parted since; which of one file lie beside each other as one is not
+                // in the events.
+                let apart =
+                    kind == Some(Kind::Anonymous) || is.mapped.map(|mapped| mapped.kind) != kind;
+                if is.present || is.mapped.is_none() || (other && apart && self.folio == 1) {
                     continue;
                 }
                 let state = &mut self.pages[near as usize];
@@ -61,6 +64,7 @@ impl Process {
             self.truth.unfaulted += came;
             if is.counts() && !was.counts() {
                 self.populated(page);
+                self.unseen(page);
             }
         } else if entry.faults > 0 {
             self.faulted(was, page, how, entry);
@@ -112,6 +116,12 @@ impl Process {
         if is.zero {
             self.pages[page as usize].zero = Some((expected, given));
         }
+    }
+
+    /// A page came of which no event tells: what is told of its going, or of the next fault, is not judged.
+    pub(super) fn unseen(&mut self, page: u64) {
+        self.pages[page as usize].shaken = true;
+        self.truth.unseen += 1;
     }
 
     /// A page is there anew, or another one is in its place.

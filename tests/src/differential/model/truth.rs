@@ -65,6 +65,8 @@ pub struct Truth {
     pub came_doubtful: u64,
     /// Pages that came with no fault.
     pub unfaulted: u64,
+    /// Pages that came by mlock or another process's write: in no bound.
+    pub unseen: u64,
     /// Pages that MADV_FREE marked, each populated anew once; those the kernel took, those written again that
     /// stayed so to the end, and those dropped while marked.
     pub marked: u64,

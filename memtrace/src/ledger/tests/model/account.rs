@@ -50,6 +50,8 @@ pub struct Account {
     pub marked_again: u64,
     pub dropped: u64,
     pub inherited: u64,
+    /// Marked on pages that nobody knows.
+    pub unplaced: u64,
 }
 
 impl Account {

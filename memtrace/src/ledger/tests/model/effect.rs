@@ -102,6 +102,10 @@ impl Pages {
                 }
             }
         }
+        if advice == A::FREE {
+            self.perhaps_free(&effect.unknown);
+            return;
+        }
         for n in effect.unknown.iter().copied() {
             match advice {
                 A::POPULATE_WRITE => self.perhaps_write_in(n),

@@ -171,8 +171,37 @@ impl Pages {
             let certain = cell.state == State::Populated;
             self.account.released(key, !certain);
         }
-        if cell.is_lazy() {
+        self.drop_mark(n);
+    }
+
+    /// What may be lazily free goes: a page that is marked, or one of those that nobody knows.
+    fn drop_mark(&mut self, n: usize) {
+        if self.is_lazy(n) {
             self.account.dropped += PAGE;
+        } else if self.may_be_there(n) && self.account.unplaced > 0 {
+            self.account.unplaced -= PAGE;
+            self.account.dropped += PAGE;
+        }
+    }
+
+    pub fn is_lazy(&self, n: usize) -> bool {
+        self.cells[n].is_some_and(|cell| cell.is_lazy())
+    }
+
+    /// It may be populated, and nobody saw it so.
+    fn may_be_there(&self, n: usize) -> bool {
+        self.may_hold(n) && self.cells[n].is_some_and(|cell| cell.state != State::Populated)
+    }
+
+    /// FREE marks the page, for certain or perhaps.
+    pub fn mark(&mut self, n: usize) {
+        if self.is_lazy(n) {
+            self.account.marked_again += PAGE;
+        } else if self.may_be_there(n) && self.account.unplaced > 0 {
+            self.account.unplaced -= PAGE;
+            self.account.marked_again += PAGE;
+        } else if self.may_hold(n) {
+            self.account.marked += PAGE;
         }
     }
 
@@ -184,15 +213,29 @@ impl Pages {
 
     /// A call may have been applied to the page or not.
     pub fn lose(&mut self, n: usize) {
+        self.drop_mark(n);
+        self.shake(n);
+    }
+
+    fn shake(&mut self, n: usize) {
         let Some(cell) = &mut self.cells[n] else {
             return;
         };
-        if cell.is_lazy() {
-            self.account.dropped += PAGE;
-        }
         if cell.state != State::Untouched {
             cell.state = State::Unknown;
         }
+    }
+
+    /// A FREE may have been applied to the pages or not.
+    pub fn perhaps_free(&mut self, pages: &[usize]) {
+        let held: Vec<usize> = pages
+            .iter()
+            .copied()
+            .filter(|n| self.may_hold(*n))
+            .collect();
+        held.iter().for_each(|n| self.mark(*n));
+        self.account.unplaced += held.len() as u64 * PAGE;
+        pages.iter().for_each(|n| self.shake(*n));
     }
 
     pub fn give_back(&mut self, advice: A, n: usize, at_ns: u64) {
@@ -205,11 +248,8 @@ impl Pages {
         };
         let key = Key::Advice(advice);
         if advice == A::FREE {
-            if cell.is_lazy() {
-                self.account.marked_again += PAGE;
-                self.account.released(key, true);
-            } else if self.may_hold(n) {
-                self.account.marked += PAGE;
+            self.mark(n);
+            if self.may_hold(n) {
                 self.account.released(key, true);
             }
         } else if !given.is_offer() {
@@ -478,7 +518,7 @@ impl Pages {
 
     /// Nobody works on it any more.
     pub fn end(&mut self) {
-        self.account.dropped += self.lazy_bytes();
+        self.account.dropped += self.lazy_bytes() + self.account.unplaced;
         self.cells.fill(None);
     }
 }
