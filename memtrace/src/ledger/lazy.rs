@@ -14,6 +14,8 @@ pub struct Lazy {
     pub before_error_bytes: u64,
     /// There are or were MAP_DROPPABLE mappings, whose pages reclaim takes like lazily free ones.
     pub droppable: bool,
+    /// There may be larger folios, of which reclaim takes pages that hold only zeroes as well.
+    pub zeroes: bool,
     /// Lazily free on pages that are not known, and not known to be gone: from before the trace, or by a
     /// call that took effect nobody knows how far.
     pub unplaced_bytes: u64,

@@ -156,6 +156,7 @@ impl Mm {
                 },
                 inherited_bytes: space.lazy_bytes(),
                 droppable: self.lazy.droppable,
+                zeroes: self.lazy.zeroes,
                 ..Lazy::default()
             },
             space,

@@ -10,6 +10,9 @@ pub struct Rules {
     /// where there is a hole (Linux 6.17, mm/mremap.c:remap_move). What does not change a
     /// size it refuses before it unmaps anything.
     pub mremap_moves_several: bool,
+    /// Splitting a larger folio gives those of its pages back that hold only zeroes (Linux 6.12,
+    /// mm/migrate.c:try_to_map_unused_to_zeropage).
+    pub splitting_frees_zeroes: bool,
 }
 
 impl Default for Rules {
@@ -17,6 +20,7 @@ impl Default for Rules {
         Self {
             mremap_looks_first: true,
             mremap_moves_several: true,
+            splitting_frees_zeroes: true,
         }
     }
 }
@@ -27,6 +31,7 @@ impl Rules {
         Self {
             mremap_looks_first: (major, minor) >= (5, 16),
             mremap_moves_several: (major, minor) >= (6, 17),
+            splitting_frees_zeroes: (major, minor) >= (6, 12),
         }
     }
 }

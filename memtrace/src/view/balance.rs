@@ -19,8 +19,8 @@ pub struct Balance {
     /// What the kernel took; None where that was not counted.
     pub reclaimed_bytes: Option<u64>,
     /// `Exact` where the machine's own count agrees; `Measured`, which may be a few pages off where
-    /// several CPUs changed the counters at once; or `LowerBound` where some may have been taken
-    /// before anyone counted.
+    /// several CPUs changed the counters at once; `LowerBound` where some may have been taken
+    /// before anyone counted; or `UpperBound` where reclaim may have taken other memory too.
     pub reclaimed_basis: Basis,
     /// Refaults prove this much, counted or not.
     pub reclaimed_at_least_bytes: u64,
@@ -65,18 +65,25 @@ impl Balance {
             .marks_bytes()
             .saturating_add(lazy.before_error_bytes)
             .max(seen_now);
-        // What others than MADV_FREE let reclaim take counts as well, but not as the machine's.
+        let agrees = taken.is_some_and(|taken| {
+            taken.uncounted_bytes == 0 && outside.machine_bytes == Some(taken.dropped_bytes)
+        });
+        // What others than MADV_FREE let reclaim take counts as well; of that the machine's count has what
+        // is droppable, and no zeroes.
+        let others = lazy.droppable || (lazy.zeroes && !agrees);
+        // A bound, as all of it: with what was taken before anyone counted.
+        let before = taken.map_or(0, |taken| taken.uncounted_bytes);
         let reclaimed = match (reclaimed, outside.machine_bytes) {
-            // A bound, as all of it: with what was taken before anyone counted.
-            (Some(reclaimed), _) if lazy.droppable => {
-                let before = taken.map_or(0, |taken| taken.uncounted_bytes);
-                Some(reclaimed.saturating_add(before))
+            (Some(reclaimed), _) if lazy.droppable => Some(reclaimed.saturating_add(before)),
+            (Some(reclaimed), Some(machine)) if others => {
+                Some(reclaimed.saturating_add(before).min(machine))
             }
+            (Some(reclaimed), None) if others => Some(reclaimed.saturating_add(before)),
             (Some(reclaimed), Some(machine)) => Some(reclaimed.min(machine)),
             (reclaimed, _) => reclaimed,
         };
         let basis = match taken {
-            Some(_) if lazy.droppable => Basis::UpperBound,
+            Some(_) if others => Basis::UpperBound,
             Some(taken) if taken.uncounted_bytes > 0 => Basis::LowerBound,
             Some(taken) if outside.machine_bytes != Some(taken.dropped_bytes) => Basis::Measured,
             _ => Basis::Exact,
@@ -86,7 +93,7 @@ impl Balance {
         // than half a percent where it was tried.
         let at_least = match (exact, taken) {
             (Some(taken), _) => taken.dropped_bytes,
-            (None, Some(_)) if lazy.droppable => 0,
+            (None, Some(_)) if others => 0,
             (None, Some(taken)) => {
                 let counted = reclaimed.unwrap_or(taken.dropped_bytes);
                 let least = counted - counted / 100;
@@ -128,6 +135,12 @@ impl Balance {
                 (Basis::Measured, Some(taken)) => taken.dropped_bytes / 100,
                 _ => 0,
             });
+        let rest_at_most = match basis {
+            Basis::UpperBound => marked
+                .saturating_sub(sampled.unwrap_or(0))
+                .saturating_sub(at_least),
+            _ => rest(marked),
+        };
         let before_end = lazy.dropped_bytes.saturating_sub(lazy.ended_bytes);
         let known = seen.filter(|_| reclaimed.is_some());
         // What went with the process was lazily free as far as the last look showed it.
@@ -153,13 +166,13 @@ impl Balance {
             reclaimed_basis: basis,
             reclaimed_at_least_bytes: at_least,
             reclaimed_at_most_bytes: at_most.map(|most| most.max(at_least)),
-            reused_silently_bytes: known.map(|_| rest(marked)),
+            reused_silently_bytes: known.map(|_| rest_at_most),
             reused_at_least_bytes: known.map(|_| {
                 rest(once)
                     .saturating_sub(before_end)
                     .saturating_sub(doubt.next_multiple_of(PAGE))
                     .max(lazy.reused_at_least_bytes())
-                    .min(rest(marked))
+                    .min(rest_at_most)
             }),
             dropped_bytes: before_end.min(marked).saturating_add(went),
         })
@@ -228,6 +241,32 @@ mod tests {
             (30 * M - 30 * M / 100) / 4096 * 4096
         );
         assert_eq!(balance.reclaimed_at_most_bytes, Some(500 * M));
+    }
+
+    #[test]
+    fn zeroes_of_larger_folios_may_pass_for_reclaimed_where_the_machine_does_not_agree() {
+        let lazy = Lazy {
+            marked_bytes: 90 * M,
+            zeroes: true,
+            taken: taken(30 * M, 0),
+            ..Lazy::default()
+        };
+        let of = |machine: u64| {
+            let outside = Outside {
+                machine_bytes: Some(machine),
+                ..outside()
+            };
+            Balance::of(&lazy, &rss(40 * M), &outside).unwrap()
+        };
+        let balance = of(20 * M);
+        assert_eq!(balance.reclaimed_basis, Basis::UpperBound);
+        assert_eq!(balance.reclaimed_bytes, Some(20 * M));
+        assert_eq!(balance.reclaimed_at_least_bytes, 0);
+        assert_eq!(balance.reused_silently_bytes, Some(50 * M));
+        let balance = of(30 * M);
+        assert_eq!(balance.reclaimed_basis, Basis::Exact);
+        assert_eq!(balance.reclaimed_at_least_bytes, 30 * M);
+        assert_eq!(balance.reused_silently_bytes, Some(20 * M));
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl Check<'_> {
         }
         // Which of two calls gave a page back that was perhaps there again in between is in doubt.
         let ambiguous = self.figures.number("faults.ambiguous");
-        if ambiguous.is_none_or(|faults| faults > truth.shaken) && !truth.raced {
+        let may_be = truth.raced || truth.neighbours;
+        if ambiguous.is_none_or(|faults| faults > truth.shaken) && !may_be {
             let ambiguous = self.figures.at("faults.ambiguous").to_string();
             self.differ("ambiguous faults", ambiguous);
         }

@@ -89,6 +89,7 @@ impl Mm {
             if !ground.mapped && seen.is_none() && self.all_known() && settled && gap.is_none() {
                 was.bytes = 0;
             }
+            self.lazy.zeroes |= self.rules.splitting_frees_zeroes && !ground.sizes.is_none();
             let reach = self.space.reach(
                 ground,
                 addr,

@@ -24,6 +24,7 @@ impl Mm {
                 lazy.found_before(before, rollup.lazyfree_error_bytes);
             }
             lazy.look(&rollup);
+            lazy.zeroes |= self.rules.splitting_frees_zeroes && rollup.anon_huge_bytes > 0;
             rss.first_rollup.get_or_insert(rollup);
             rss.last_rollup = Some(rollup);
             let effective = rollup.rss_bytes.saturating_sub(rollup.lazyfree_bytes);

@@ -148,6 +148,7 @@ impl Process {
                 continue;
             }
             self.populated(page);
+            self.truth.neighbours = true;
             if is.zero {
                 // No event tells that it is: the first write may be taken for either.
                 self.pages[page as usize].zero = Some((Expected::ANY, None));

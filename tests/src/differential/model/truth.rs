@@ -77,6 +77,8 @@ pub struct Truth {
     pub shared: bool,
     /// Pages on which threads ran at the same time: their lines are not looked at.
     pub wild: BTreeSet<u64>,
+    /// Pages came with a fault on another one, which only pagemap shows.
+    pub neighbours: bool,
     /// Threads ran at the same time on the same pages.
     pub raced: bool,
     pub steps: u64,
