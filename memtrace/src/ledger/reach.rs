@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::event::{FolioSizes, HugeAdvice};
+use super::event::{FolioSizes, HugeAdvice, VmFlags};
 use super::ground::Ground;
 use super::pages::Page;
 use super::space::{PAGE, PMD, Space, Vma};
@@ -15,6 +15,14 @@ const FAULT_AROUND: u64 = 64 << 10;
 fn block_of(addr: u64, bytes: u64) -> Range<u64> {
     let start = addr - addr % bytes;
     start..start.saturating_add(bytes)
+}
+
+/// Whether mappings of these flags may be one.
+fn may_be_joined(one: VmFlags, other: VmFlags) -> bool {
+    let unknown = [one.huge, other.huge].contains(&HugeAdvice::Unknown);
+    (unknown || one.huge == other.huge)
+        && one.dont_fork == other.dont_fork
+        && one.wipe_on_fork == other.wipe_on_fork
 }
 
 impl Space {
@@ -117,11 +125,17 @@ impl Space {
         reach.start.max(most.start)..reach.end.min(most.end)
     }
 
-    /// True if one folio may lie there: the kernel joins mappings, so they may be several of ours.
+    /// True if one folio may lie there: the kernel joins mappings, so they may be several of ours, but
+    /// of one advice (mm/vma.c:is_mergeable_vma).
     fn fits(&self, block: &Range<u64>) -> bool {
         let mut at = block.start;
+        let mut first: Option<VmFlags> = None;
         for (run, vma) in self.vmas.within(block.clone()) {
-            if run.start != at || !vma.is_private_anon() || vma.mapping.flags.hugetlb.is_some() {
+            let flags = vma.mapping.flags;
+            if run.start != at || !vma.is_private_anon() || flags.hugetlb.is_some() {
+                return false;
+            }
+            if !may_be_joined(*first.get_or_insert(flags), flags) {
                 return false;
             }
             at = run.end;
@@ -132,14 +146,14 @@ impl Space {
     /// True if a page there has a place in the page table for certain, so that no new folio has.
     fn is_taken(&self, block: &Range<u64>, present: bool) -> bool {
         let mut taken = false;
-        self.pages.each(block.clone(), |_, page| {
-            taken |= match page {
-                Page::POPULATED => true,
-                Page::Zero { .. } => !present,
-                _ => false,
-            };
+        let mut zeroes = 0;
+        self.pages.each(block.clone(), |run, page| match page {
+            Page::POPULATED => taken = true,
+            Page::Zero { .. } => zeroes += run.end - run.start,
+            _ => {}
         });
-        taken
+        // The huge zero page makes one fault: two show that there is a page table.
+        taken || zeroes > if present { PAGE } else { 0 }
     }
 
     /// Writes down which pages in and around `range` may be populated because a neighbour is: its

@@ -259,6 +259,20 @@ impl Space {
         }
     }
 
+    /// Notes that all of `range` was populated, with zeroes where nothing was, which may have gone since.
+    pub fn perhaps_filled_with_zeroes(&mut self, range: Range<u64>) {
+        self.perhaps_populated(range.clone());
+        self.zeroes_perhaps_replaced(range);
+    }
+
+    /// Notes that other memory may be where the zero page was.
+    pub fn zeroes_perhaps_replaced(&mut self, range: Range<u64>) {
+        self.pages.change(range, |page| match page {
+            Page::Zero { .. } => Page::Maybe,
+            page => page,
+        });
+    }
+
     /// Notes that a call may have populated `range`, in part or whole. It took nothing away.
     pub fn perhaps_filled(&mut self, range: Range<u64>) {
         for run in self.mapped(range.clone()) {

@@ -184,7 +184,10 @@ impl Mm {
                     let huge = 2 << 20;
                     let start = range.start.next_multiple_of(huge);
                     let end = range.end - range.end % huge;
-                    if start < end {
+                    if start < end && self.rules.splitting_frees_zeroes {
+                        // Pages that were not there hold zeroes, and go where the folio is split.
+                        self.space.perhaps_filled_with_zeroes(start..end);
+                    } else if start < end {
                         self.space.set_mapped(start..end, Page::POPULATED);
                     }
                 }

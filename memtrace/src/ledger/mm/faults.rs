@@ -96,10 +96,16 @@ impl Mm {
                 first.present(),
                 first.access() == Access::Write,
             );
+            // Where the huge zero page was, a huge page may be now.
+            let replaced =
+                (first.present() && reach.end - reach.start >= PMD).then(|| reach.clone());
             let brought = self.brought(batch, ground, &stretch, first, &mut was, reach);
             self.count(batch.at_ns, (end - addr) / PAGE, &was, brought);
             let seen = seen.is_some();
             self.leave_behind(batch.at_ns, stretch.clone(), ground, seen, first, &was);
+            if let Some(block) = replaced {
+                self.space.zeroes_perhaps_replaced(block);
+            }
             if let Some(tell) = &mut tell {
                 tell(&Stretch {
                     at_ns: batch.at_ns,
