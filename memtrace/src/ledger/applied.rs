@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::advice::Advice;
 use super::event::MappingKind;
-use super::space::{PAGE, Space};
+use super::space::{PAGE, PMD, Space};
 
 /// The bits of a pointer that address memory; x86 may tag the ones above (LAM, up to 62:57).
 const ADDRESS_BITS: u64 = (1 << 57) - 1;
@@ -67,6 +67,11 @@ pub fn page_range(addr: u64, len: u64) -> Option<Range<u64>> {
     Some(start..start.checked_add(len)?)
 }
 
+/// The whole aligned huge pages in a range, all that MADV_COLLAPSE works on.
+pub fn huge_pages(range: &Range<u64>) -> Range<u64> {
+    range.start.next_multiple_of(PMD)..range.end - range.end % PMD
+}
+
 /// True for the values by which the kernel says that it will start the call anew
 /// (include/linux/errno.h: ERESTARTSYS and kin): no program ever sees them.
 pub fn is_restart(ret: i64) -> bool {
@@ -89,6 +94,10 @@ pub fn madvise(space: &Space, advice: Advice, addr: u64, len: u64, ret: Option<i
             Applied::unknown(range)
         }
         Some(ret) if refused_at_once(ret) => Applied::nothing(),
+        // Where no whole huge page lies in the range, nothing is looked at (mm/khugepaged.c:madvise_collapse).
+        Some(_) if advice == Advice::COLLAPSE && huge_pages(&range).is_empty() => {
+            Applied::nothing()
+        }
         // Where it stopped, or what it left out, only the mappings could tell.
         Some(_) if space.mappings_lost => Applied::unknown(range),
         // Everything that is mapped was done, and then the holes reported.

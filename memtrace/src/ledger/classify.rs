@@ -95,8 +95,12 @@ pub fn classify(
                 .iter()
                 .any(|source| source.how() != release.source.how());
             let (bytes, after) = populate(fault, ground, populated, class, Some(release));
+            // If it was not there when PAGEOUT came, there was nothing to take, and a read maps the zero page.
+            let perhaps = !ground.traced || !ground.sizes.is_none();
+            let reads = fault.access != Access::Write && ground.private_anon;
             Classified {
                 release: Some(release),
+                derived: reads && bytes > 0 && perhaps,
                 ambiguous: rival || release.at_ns.is_none() || ground.faults_anew,
                 ..known(class, bytes, Some(after))
             }
@@ -163,8 +167,10 @@ fn populate(
     release: Option<Release>,
 ) -> (u64, Page) {
     // What PAGEOUT took has come back from swap, with its data.
-    let from_swap = release
-        .is_some_and(|release| release.source == Source::Advice(super::advice::Advice::PAGEOUT));
+    let from_swap = !ground.droppable
+        && release.is_some_and(|release| {
+            release.source == Source::Advice(super::advice::Advice::PAGEOUT)
+        });
     let zero_page = ground.private_anon && ground.hugetlb.is_none();
     if fault.access != Access::Write && zero_page && !from_swap {
         // Without the huge zero page a read of what may get a huge page gets one, or else the

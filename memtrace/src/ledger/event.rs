@@ -171,6 +171,8 @@ pub struct VmFlags {
     pub dont_fork: bool,
     /// MADV_WIPEONFORK (`wf`).
     pub wipe_on_fork: bool,
+    /// MAP_DROPPABLE (`dp`): what reclaim takes comes back as zeroes, not from swap.
+    pub droppable: bool,
 }
 
 /// What a mapping's VmFlags say of huge pages (mm/madvise.c: MADV_HUGEPAGE and MADV_NOHUGEPAGE).

@@ -36,6 +36,8 @@ pub struct Ground {
     pub large_shmem: bool,
     /// As [`Vma::written`].
     pub written: bool,
+    /// As [`VmFlags::droppable`](super::event::VmFlags::droppable).
+    pub droppable: bool,
     /// As [`Folios::zero_page`](super::event::Folios::zero_page).
     huge_zero_page: bool,
 }
@@ -57,6 +59,7 @@ impl Ground {
             huge_file: space.folios.huge_files || vma.mapping.flags.huge == HugeAdvice::Huge,
             large_shmem: space.folios.large_shmem && vma.is_shmem(),
             written: vma.written,
+            droppable: vma.mapping.flags.droppable,
             huge_zero_page: space.folios.zero_page,
         }
     }
@@ -78,6 +81,7 @@ impl Ground {
             huge_file: false,
             large_shmem: false,
             written: true,
+            droppable: false,
             huge_zero_page: true,
         }
     }

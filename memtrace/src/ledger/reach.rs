@@ -23,6 +23,7 @@ fn may_be_joined(one: VmFlags, other: VmFlags) -> bool {
     (unknown || one.huge == other.huge)
         && one.dont_fork == other.dont_fork
         && one.wipe_on_fork == other.wipe_on_fork
+        && one.droppable == other.droppable
 }
 
 impl Space {

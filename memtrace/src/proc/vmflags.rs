@@ -68,6 +68,7 @@ fn flags_of(line: &[u8], page_bytes: Option<u64>) -> VmFlags {
             b"ur" => flags.faults_anew = true,
             b"dc" => flags.dont_fork = true,
             b"wf" => flags.wipe_on_fork = true,
+            b"dp" => flags.droppable = true,
             _ => {}
         }
     }

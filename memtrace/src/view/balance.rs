@@ -135,12 +135,13 @@ impl Balance {
                 (Basis::Measured, Some(taken)) => taken.dropped_bytes / 100,
                 _ => 0,
             });
-        let rest_at_most = match basis {
-            Basis::UpperBound => marked
-                .saturating_sub(sampled.unwrap_or(0))
-                .saturating_sub(at_least),
-            _ => rest(marked),
+        let surely_reclaimed = match basis {
+            Basis::UpperBound => at_least,
+            _ => reclaimed.unwrap_or(0),
         };
+        let rest_at_most = marked
+            .saturating_sub(sampled.unwrap_or(0))
+            .saturating_sub(surely_reclaimed);
         let before_end = lazy.dropped_bytes.saturating_sub(lazy.ended_bytes);
         let known = seen.filter(|_| reclaimed.is_some());
         // What went with the process was lazily free as far as the last look showed it.

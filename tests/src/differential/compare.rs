@@ -209,10 +209,11 @@ impl Check<'_> {
         }
     }
 
-    /// So many pages in bytes, and how many at the least where those count for nothing that no event tells of.
+    /// So many pages in bytes, by as much less or more as no event tells of.
     fn perhaps_without_unseen(&self, pages: u64) -> (u64, u64) {
         let seen = pages.saturating_sub(self.process.truth.unseen);
-        (seen * PAGE, pages * PAGE)
+        let most = pages + self.process.truth.unseen;
+        (seen * PAGE, most * PAGE)
     }
 
     /// `name` with `_bytes` and `_basis` behind it.
@@ -303,8 +304,10 @@ impl Check<'_> {
         let (pages, raced) = (truth.unfaulted, truth.raced);
         if let Some(figure) = self.figures.number("unfaulted_bytes") {
             let most = (pages + truth.came_doubtful) * PAGE;
+            let basis = self.figures.text("unfaulted_basis").unwrap_or("none");
+            let basis = basis.to_owned();
             if !raced {
-                self.by_basis("unfaulted_bytes", "measured", figure, (pages * PAGE, most));
+                self.by_basis("unfaulted_bytes", &basis, figure, (pages * PAGE, most));
             }
         } else {
             self.null("unfaulted_bytes");
@@ -330,7 +333,17 @@ impl Check<'_> {
         };
         bound(self, "marked_bytes", "upper_bound", truth.marked);
         bound(self, "dropped_bytes", "upper_bound", truth.dropped);
-        bound(self, "reused_silently_bytes", "upper_bound", truth.reused);
+        // What the last look still showed may have been written again since: the two together are a bound.
+        let both = ["reused_silently_bytes", "dropped_bytes"];
+        if let [Some(reused), Some(dropped)] = both.map(|key| self.figures.number(&at(key))) {
+            let pages = self.perhaps_without_unseen(truth.reused + truth.dropped);
+            self.by_basis(
+                &at("reused + dropped"),
+                "upper_bound",
+                reused + dropped,
+                pages,
+            );
+        }
         bound(
             self,
             "reclaimed_at_least_bytes",

@@ -179,16 +179,16 @@ impl Mm {
                 // where nothing is read.
                 Advice::POPULATE_READ => self.space.read_in(range),
                 Advice::POPULATE_WRITE => self.space.set_mapped(range, Page::POPULATED),
-                // Only whole aligned huge pages are collapsed (mm/khugepaged.c:madvise_collapse).
                 Advice::COLLAPSE => {
-                    let huge = 2 << 20;
-                    let start = range.start.next_multiple_of(huge);
-                    let end = range.end - range.end % huge;
-                    if start < end && self.rules.splitting_frees_zeroes {
+                    let whole = super::super::applied::huge_pages(&range);
+                    if whole.is_empty() {
+                        continue;
+                    }
+                    if self.rules.splitting_frees_zeroes {
                         // Pages that were not there hold zeroes, and go where the folio is split.
-                        self.space.perhaps_filled_with_zeroes(start..end);
-                    } else if start < end {
-                        self.space.set_mapped(start..end, Page::POPULATED);
+                        self.space.perhaps_filled_with_zeroes(whole);
+                    } else {
+                        self.space.set_mapped(whole, Page::POPULATED);
                     }
                 }
                 _ => {}

@@ -385,6 +385,7 @@ pub(super) fn new_mapping(flags: u32, fd: i32, name: Option<Arc<str>>) -> Mappin
             hugetlb: huge_bytes(flags),
             // It survives no fork (mm/mmap.c:do_mmap).
             wipe_on_fork: flags & MAP_TYPE == MAP_DROPPABLE,
+            droppable: flags & MAP_TYPE == MAP_DROPPABLE,
             ..VmFlags::default()
         },
         name,

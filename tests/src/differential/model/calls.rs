@@ -247,6 +247,13 @@ impl Process {
             for page in applied {
                 self.advise_page(before, name, advice, page);
             }
+            if advice == libc::MADV_POPULATE_WRITE && ret != 0 {
+                // It goes up to the first page that it can't have.
+                let mapped = |page: &u64| before.pages[*page as usize].mapped.is_some();
+                for page in (page..(page + pages).min(PAGES)).take_while(mapped) {
+                    self.advise_page(before, name, advice, page);
+                }
+            }
         }
         let takes = class_of_advice(advice).is_some();
         for page in 0..PAGES {
@@ -254,11 +261,11 @@ impl Process {
             if takes && was.counts() && !is.counts() {
                 self.truth.advice(name).released += 1;
             }
-            let state = &mut self.pages[page as usize];
-            let beside = was.present && !is.present && state.given.is_none();
+            let beside = was.present && !is.present && self.pages[page as usize].given.is_none();
             if advice == libc::MADV_REMOVE && beside {
-                // It lay in one folio with what was removed (mm/truncate.c:truncate_inode_partial_folio).
-                state.touched = Touched::Maybe;
+                // Another mapping of the file, or one folio with what was removed
+                // (mm/truncate.c:truncate_inode_partial_folio).
+                self.give_back(page, Class::RefaultOther, name, true);
             }
         }
         if !takes {
@@ -290,6 +297,14 @@ impl Process {
         } else if advice == libc::MADV_FREE && mapped.kind == Kind::Anonymous {
             let state = &self.pages[page as usize];
             let doubtful = state.given.as_ref().is_some_and(|given| given.doubtful);
+            if let Some(given) = &mut self.pages[page as usize].given
+                && given.by == "MADV_PAGEOUT"
+            {
+                // Whether that took it, or this freed it, is not in the events.
+                given.doubtful = true;
+                given.or = given.or.or(Expected::fault(Class::RefaultFree));
+            }
+            let state = &self.pages[page as usize];
             if was.counts() {
                 self.mark(page, name);
             } else if !was.present && (doubtful || state.touched == Touched::Maybe) {
@@ -307,9 +322,15 @@ impl Process {
             let file = mapped.kind != Kind::Anonymous;
             let doubtful = state.given.as_ref().is_some_and(|given| given.doubtful);
             let maybe = doubtful || state.touched == Touched::Maybe && state.given.is_none();
+            let (old, shaken) = (state.old, state.shaken);
+            self.truth.unseen += u64::from(gone && shaken);
             if gone && state.lazy == Lazy::Clean {
                 self.pages[page as usize].lazy = Lazy::No;
                 self.truth.reclaimed += 1;
+                if old {
+                    // Of the mark before the trace nobody knows.
+                    self.give_back(page, Class::RefaultOther, name, true);
+                }
             } else if gone || (maybe && !is.present) {
                 self.drop_mark(page);
                 self.give_back(page, Class::RefaultOther, name, file || maybe);

@@ -2,7 +2,7 @@
 
 use super::super::places::{PAGES, Places};
 use super::super::protocol::{Entry, Head};
-use super::super::snapshot::Snapshot;
+use super::super::snapshot::{Kind, Snapshot};
 use super::super::step::Step;
 use super::page::{Lazy, Page, Touched};
 use super::truth::Truth;
@@ -67,6 +67,9 @@ impl Process {
     /// Takes in a step that was done, with what pagemap shows after it.
     pub fn apply(&mut self, step: &Step, head: &Head, entries: &[Entry], after: Snapshot) {
         self.truth.steps += 1;
+        if self.folio > 1 {
+            self.perhaps_beside();
+        }
         let before = std::mem::replace(&mut self.now, after);
         match step {
             Step::Touch {
@@ -87,6 +90,33 @@ impl Process {
             _ => self.call(step, head, &before),
         }
         self.forget_unmapped();
+    }
+
+    /// Which pages came with a neighbour is not in the events, whatever was mapped since: each page beside one that
+    /// is there may be.
+    fn perhaps_beside(&mut self) {
+        for first in (0..PAGES).step_by(self.folio as usize) {
+            let block = first..(first + self.folio).min(PAGES);
+            let is_anonymous = |page: u64| {
+                let mapped = self.now.pages[page as usize].mapped;
+                mapped.is_some_and(|mapped| mapped.kind == Kind::Anonymous)
+            };
+            let there = |page: u64| self.now.pages[page as usize].present && is_anonymous(page);
+            if !block.clone().any(there) {
+                continue;
+            }
+            for page in block {
+                if self.now.pages[page as usize].present || !is_anonymous(page) {
+                    continue;
+                }
+                let state = &mut self.pages[page as usize];
+                match &mut state.given {
+                    Some(given) => given.doubtful = true,
+                    None if state.touched == Touched::No => state.touched = Touched::Maybe,
+                    None => {}
+                }
+            }
+        }
     }
 
     /// What is not mapped any more is nothing.

@@ -16,7 +16,7 @@ impl Process {
             }
             self.touch_one(&before.pages[page as usize], page, how, *entry);
         }
-        self.brought_along(before, pages, entries);
+        self.brought_along(before, pages, entries, how);
         let faulted = pages
             .iter()
             .zip(entries)
@@ -101,7 +101,7 @@ impl Process {
                 let class = read.class().expect("one class");
                 *self.truth.came.entry(class).or_default() += came;
             }
-            _ => self.truth.came_doubtful += came,
+            _ => self.truth.came_doubtful += came.max(u64::from(state.shaken || doubtful)),
         }
         if let Some(given) = given.filter(|given| !zero_write && !given.by.is_empty()) {
             let advice = self.truth.advice(&given.by.clone());
@@ -139,7 +139,7 @@ impl Process {
     }
 
     /// Pages that came with a fault on another one.
-    fn brought_along(&mut self, before: &Snapshot, pages: &[u64], entries: &[Entry]) {
+    fn brought_along(&mut self, before: &Snapshot, pages: &[u64], entries: &[Entry], how: How) {
         for page in 0..PAGES {
             let (was, is) = (&before.pages[page as usize], self.now.pages[page as usize]);
             let faulted = pages.iter().position(|&touched| touched == page);
@@ -149,6 +149,9 @@ impl Process {
             }
             self.populated(page);
             self.truth.neighbours = true;
+            if how.is_remote() {
+                self.unseen(page);
+            }
             if is.zero {
                 // No event tells that it is: the first write may be taken for either.
                 self.pages[page as usize].zero = Some((Expected::ANY, None));

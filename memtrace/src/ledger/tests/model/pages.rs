@@ -392,6 +392,8 @@ impl Pages {
         };
         let basis = match class {
             C::Unknown => Basis::Derived,
+            // Nothing tells that it was there to be paged out.
+            _ if !write && kind == Kind::Anon && from_swap && cell.vma.before => Basis::Derived,
             _ => basis,
         };
         self.account.fault(class, bytes, basis);
