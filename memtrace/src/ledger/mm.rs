@@ -313,13 +313,14 @@ impl Mm {
         match &call.op {
             Op::Mmap {
                 len,
+                prot,
                 flags,
                 fd,
                 name,
                 ..
             } => {
                 let mapping = remap::new_mapping(*flags, *fd, name.clone());
-                self.mmap_add(call, *len, *flags, mapping);
+                self.mmap_add(call, *len, *prot, *flags, mapping);
             }
             &Op::Mremap {
                 addr,

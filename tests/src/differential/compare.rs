@@ -306,7 +306,9 @@ impl Check<'_> {
             let most = (pages + truth.came_doubtful) * PAGE;
             let basis = self.figures.text("unfaulted_basis").unwrap_or("none");
             let basis = basis.to_owned();
-            if !raced {
+            // khugepaged brings memory when it likes.
+            let by_others = self.process.folio >= 512;
+            if !raced && !by_others {
                 self.by_basis("unfaulted_bytes", &basis, figure, (pages * PAGE, most));
             }
         } else {

@@ -51,7 +51,14 @@ impl Mm {
         }
     }
 
-    pub(super) fn mmap_add(&mut self, call: &Call, len: u64, flags: u32, mapping: Mapping) {
+    pub(super) fn mmap_add(
+        &mut self,
+        call: &Call,
+        len: u64,
+        prot: u32,
+        flags: u32,
+        mapping: Mapping,
+    ) {
         let totals = &mut self.totals.map.mmap;
         totals.calls += 1;
         let addr = match call.ret {
@@ -66,14 +73,18 @@ impl Mm {
             return;
         };
         add(&mut totals.bytes, range.end - range.start);
+        let populates = flags & (MAP_POPULATE | MAP_LOCKED) != 0;
+        // What is populated is written where it may be (mm/gup.c:populate_vma_page_range); a file that may
+        // only be read has its own pages mapped.
+        let writes = prot & libc::PROT_WRITE as u32 != 0 || mapping.kind != MappingKind::File;
         let vma = Vma {
-            written: flags & (MAP_POPULATE | MAP_LOCKED) != 0,
+            written: populates && writes,
             ..Vma::untouched(mapping)
         };
         self.lazy.droppable |= flags & MAP_TYPE == MAP_DROPPABLE;
         self.map_anew(range.clone(), vma);
         self.settle(call.tid, &range);
-        if flags & (MAP_POPULATE | MAP_LOCKED) != 0 {
+        if populates {
             // As much as it can get, without saying how much (mm/gup.c:__mm_populate).
             self.space.set_mapped(range, Page::Maybe);
         }

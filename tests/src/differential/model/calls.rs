@@ -296,7 +296,12 @@ impl Process {
             }
         } else if advice == libc::MADV_FREE && mapped.kind == Kind::Anonymous {
             let state = &self.pages[page as usize];
-            let doubtful = state.given.as_ref().is_some_and(|given| given.doubtful);
+            // What is gone for certain comes back only with a neighbour.
+            let may_be_back = self.folio > 1;
+            let doubtful = state
+                .given
+                .as_ref()
+                .is_some_and(|given| given.doubtful && (may_be_back || !given.for_certain()));
             if let Some(given) = &mut self.pages[page as usize].given
                 && given.by == "MADV_PAGEOUT"
             {
@@ -322,7 +327,7 @@ impl Process {
             let file = mapped.kind != Kind::Anonymous;
             let doubtful = state.given.as_ref().is_some_and(|given| given.doubtful);
             let maybe = doubtful || state.touched == Touched::Maybe && state.given.is_none();
-            let (old, shaken) = (state.old, state.shaken);
+            let (old, shaken) = (state.old && state.given.is_none(), state.shaken);
             self.truth.unseen += u64::from(gone && shaken);
             if gone && state.lazy == Lazy::Clean {
                 self.pages[page as usize].lazy = Lazy::No;
