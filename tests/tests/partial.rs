@@ -58,7 +58,8 @@ fn a_process_whose_mappings_may_not_be_read_is_traced_without_them() {
         .args(["cat", &format!("/proc/{pid}/maps")])
         .output()
         .is_ok_and(|output| output.status.success());
-    let trace = Trace::behind(&UNTRUSTED, &["-p", &pid.to_string()]);
+    let mut trace = Trace::behind(&UNTRUSTED, &["-p", &pid.to_string()]);
+    trace.rules.exact = false;
     let truth = workload.go();
     let why = "can't be read: CAP_SYS_PTRACE is missing (run memtrace with sudo)";
     let said = format!(
@@ -69,6 +70,10 @@ fn a_process_whose_mappings_may_not_be_read_is_traced_without_them() {
     let summary = run.summary();
     // What was mapped meanwhile is known in any case.
     summary.expect(&[("faults.refault_dontneed", truth.count("pages"))]);
+    // Without BTF it takes the same rights to see who shares its memory.
+    let notes = summary.texts("notes").join("\n");
+    let sharers_unknown = notes.contains("whether other processes share its memory");
+    assert_eq!(summary.truth("exact"), !sharers_unknown, "{summary}");
     let note = format!("its mappings and LazyFree {why}; what was mapped before is unknown");
     assert_eq!(
         summary.texts("notes").contains(&&*note),
