@@ -332,8 +332,9 @@ impl Space {
     }
 
     /// Maps `range` anew, over whatever was there, and says what that was.
-    pub fn map(&mut self, range: Range<u64>, vma: Vma) -> Found {
+    pub fn map(&mut self, range: Range<u64>, mut vma: Vma) -> Found {
         let found = self.unmap(range.clone());
+        vma.written |= self.is_joined_to_written(&range, &vma);
         self.vmas.set(range, vma);
         found
     }
@@ -557,7 +558,8 @@ impl Space {
                         _ => {}
                     });
                 }
-                child.map(run, vma);
+                child.unmap(run.clone());
+                child.vmas.set(run, vma);
                 for (run, page) in given_back {
                     child.pages.set(run, page);
                 }
@@ -586,14 +588,17 @@ impl Space {
         if vma.mapping.shared {
             return false;
         }
+        vma.written || self.is_joined_to_written(run, vma)
+    }
+
+    /// True where the kernel joins it with a neighbour that has an anon_vma, as far as is known.
+    fn is_joined_to_written(&self, run: &Range<u64>, vma: &Vma) -> bool {
         let next_to = |at: u64| {
             let beside = self.vma_at(at);
             beside
                 .is_some_and(|beside| beside.written && !beside.forked && beside.is_private_anon())
         };
-        vma.written
-            || (vma.is_private_anon()
-                && (next_to(run.start.wrapping_sub(PAGE)) || next_to(run.end)))
+        vma.is_private_anon() && (next_to(run.start.wrapping_sub(PAGE)) || next_to(run.end))
     }
 
     /// A private page of the mapping around `addr` has been populated.

@@ -148,7 +148,7 @@ impl Balance {
         let gone_lazy = match (outside.ended, seen) {
             (false, _) => 0,
             (true, Some(_)) => sampled.unwrap_or(0),
-            (true, None) => lazy.ended_bytes,
+            (true, None) => lazy.ended_bytes.saturating_add(lazy.before_error_bytes),
         };
         let went = match gone_lazy {
             0 => 0,

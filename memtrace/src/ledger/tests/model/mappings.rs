@@ -30,7 +30,7 @@ impl World {
             cell.state = State::Perhaps;
             cell.vma.written = true;
         }
-        space.cells[range].fill(Some(cell));
+        space.map(range, cell);
     }
 
     /// True if the span is one mapping, as mremap wants it.
@@ -105,7 +105,7 @@ impl World {
             (to..old).for_each(|n| space.unmap(Key::Brk, n));
         } else {
             space.account.map("brk", false, to - old);
-            space.cells[old..to].fill(Some(Cell::new(Vma::new(Kind::Anon))));
+            space.map(old..to, Cell::new(Vma::new(Kind::Anon)));
         }
     }
 }
@@ -142,8 +142,21 @@ impl Pages {
                 before: false,
                 ..cell.vma
             };
-            self.cells[range].fill(Some(Cell::new(vma)));
+            self.map(range, Cell::new(vma));
         }
+    }
+
+    /// New memory, which the kernel joins with what was written beside it.
+    fn map(&mut self, range: Range<usize>, mut cell: Cell) {
+        let beside = |n: usize| {
+            let cell = self.cells.get(n).copied().flatten();
+            cell.is_some_and(|cell| {
+                cell.vma.kind == Kind::Anon && cell.vma.written && !cell.vma.forked
+            })
+        };
+        let before = range.start.checked_sub(1).is_some_and(beside);
+        cell.vma.written |= cell.vma.kind == Kind::Anon && (before || beside(range.end));
+        self.cells[range].fill(Some(cell));
     }
 }
 
