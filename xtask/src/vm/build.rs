@@ -13,8 +13,7 @@ const TESTS: &str = "memtrace-tests";
 /// They look at the checkout, at the command line, at programs that no guest has, or at what is made
 /// of figures, whatever the kernel they come from; `differential` needs another program yet, and plays
 /// thousands of steps, which takes an emulated machine minutes, as the commands of `many_commands` do.
-/// `pid_reuse` and `sharers` have not been tried in guests yet.
-const NOT_OF_THE_KERNEL: [&str; 18] = [
+const NOT_OF_THE_KERNEL: [&str; 16] = [
     "bench_workload",
     "cli",
     "differential",
@@ -25,11 +24,9 @@ const NOT_OF_THE_KERNEL: [&str; 18] = [
     "many_commands",
     "object",
     "output_files",
-    "pid_reuse",
     "privileges",
     "runtime_files",
     "runtimes",
-    "sharers",
     "tidy",
     "verdicts",
     "what_if",
