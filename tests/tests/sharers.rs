@@ -72,7 +72,7 @@ fn without_btf_it_is_found_too() {
 
 #[test]
 fn the_parent_of_a_target_that_has_its_memory_is_traced_for_as_long_as_the_target_lives() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::Btf);
     let mut workload = Workload::start(&exe!("sharers"), &["child", "exits"]);
     let trace = Trace::attach(workload.pid, &[]);
     let truth = workload.go();
@@ -87,7 +87,7 @@ fn the_parent_of_a_target_that_has_its_memory_is_traced_for_as_long_as_the_targe
 
 #[test]
 fn a_sharer_that_runs_another_program_is_traced_no_longer() {
-    needs!(Need::Tracing);
+    needs!(Need::Tracing, Need::PrepareExec);
     let mut workload = Workload::start(&exe!("sharers"), &["parent", "execs"]);
     let trace = Trace::attach(workload.pid, &[]);
     let truth = workload.go();
