@@ -55,6 +55,12 @@ struct Process {
     counted: bool,
 }
 
+impl Process {
+    fn is_older(&self, at_ns: u64) -> bool {
+        at_ns < self.begun_ns
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Ledger {
     processes: HashMap<u32, Process>,
@@ -152,10 +158,7 @@ impl Ledger {
                 }
             }
             Event::Populated(populated) => {
-                if self.is_older(populated.pid, populated.at_ns) {
-                    return;
-                }
-                if let Some(mm) = self.mm_recorded(populated.pid, 1) {
+                if let Some(mm) = self.mm_recorded(populated.pid, populated.at_ns, 1) {
                     mm.populated(populated);
                 }
             }
@@ -181,10 +184,7 @@ impl Ledger {
     pub fn faults(&mut self, batch: &FaultBatch, tell: Option<stretch::Tell<'_>>) {
         self.end_gap(batch.at_ns);
         let gap = self.gap;
-        if self.is_older(batch.pid, batch.at_ns) {
-            return;
-        }
-        if let Some(mm) = self.mm_recorded(batch.pid, batch.len() as u64) {
+        if let Some(mm) = self.mm_recorded(batch.pid, batch.at_ns, batch.len() as u64) {
             mm.faults(batch, gap, tell);
         }
     }
@@ -192,7 +192,7 @@ impl Ledger {
     /// True where the trace of the process had not begun by then.
     pub fn is_older(&self, pid: u32, at_ns: u64) -> bool {
         let process = self.processes.get(&pid);
-        process.is_some_and(|process| at_ns < process.begun_ns)
+        process.is_some_and(|process| process.is_older(at_ns))
     }
 
     /// Ends the trace: what still lives ends here.
@@ -297,12 +297,17 @@ impl Ledger {
         self.mms.get_mut(process.mm?)
     }
 
-    /// As [`Ledger::mm_mut`], for what the process was recorded doing: so many events.
-    fn mm_recorded(&mut self, pid: u32, events: u64) -> Option<&mut Mm> {
-        if !self.knows(pid) {
+    /// As [`Ledger::mm_mut`], for what the process was recorded doing at that time: so many events. None
+    /// for what is older than its trace.
+    fn mm_recorded(&mut self, pid: u32, at_ns: u64, events: u64) -> Option<&mut Mm> {
+        let Some(process) = self.processes.get(&pid) else {
             self.strays += events;
+            return None;
+        };
+        if process.is_older(at_ns) {
+            return None;
         }
-        self.mm_mut(pid)
+        self.mms.get_mut(process.mm?)
     }
 
     /// The address space that a call changes: the caller's, but for a process_madvise on another.

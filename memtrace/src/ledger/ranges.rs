@@ -23,6 +23,10 @@ impl<V> Default for RangeMap<V> {
 }
 
 impl<V: Clone + PartialEq> RangeMap<V> {
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     /// The run that holds `at`.
     pub fn get(&self, at: u64) -> Option<(Range<u64>, &V)> {
         let (&start, (end, value)) = self.runs.range(..=at).next_back()?;

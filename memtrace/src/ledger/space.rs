@@ -412,6 +412,9 @@ impl Space {
 
     /// Whether a guard is at `addr`, and up to where that stays so, `limit` at the most.
     pub fn guarded(&self, addr: u64, limit: u64) -> (bool, u64) {
+        if self.guards.is_empty() {
+            return (false, limit);
+        }
         match self.guards.get(addr) {
             Some((run, ())) => (true, run.end.min(limit)),
             None => {

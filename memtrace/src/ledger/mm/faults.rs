@@ -199,6 +199,11 @@ impl Mm {
             derived: was.derived,
             ..Brought::default()
         };
+        // The usual case: a page of anonymous memory that may get no larger folio.
+        let base_page = ground.mapped && ground.private_anon && ground.sizes.is_none();
+        if base_page && was.bytes == PAGE && ground.hugetlb.is_none() && !ground.special {
+            return brought;
+        }
         if was.after.is_none() && was.class == FaultClass::Unknown {
             // It may have come from swap, or was a second one on its page.
             return brought;
