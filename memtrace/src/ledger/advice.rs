@@ -7,13 +7,20 @@ use std::fmt;
 pub struct Advice(pub i32);
 
 impl Advice {
+    pub const NORMAL: Self = Self(0);
+    pub const RANDOM: Self = Self(1);
+    pub const SEQUENTIAL: Self = Self(2);
     pub const FREE: Self = Self(8);
     pub const REMOVE: Self = Self(9);
     pub const DONTNEED: Self = Self(4);
     pub const DONTFORK: Self = Self(10);
     pub const DOFORK: Self = Self(11);
+    pub const MERGEABLE: Self = Self(12);
+    pub const UNMERGEABLE: Self = Self(13);
     pub const HUGEPAGE: Self = Self(14);
     pub const NOHUGEPAGE: Self = Self(15);
+    pub const DONTDUMP: Self = Self(16);
+    pub const DODUMP: Self = Self(17);
     pub const WIPEONFORK: Self = Self(18);
     pub const KEEPONFORK: Self = Self(19);
     pub const COLD: Self = Self(20);

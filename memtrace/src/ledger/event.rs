@@ -173,6 +173,39 @@ pub struct VmFlags {
     pub wipe_on_fork: bool,
     /// MAP_DROPPABLE (`dp`): what reclaim takes comes back as zeroes, not from swap.
     pub droppable: bool,
+    /// MADV_DONTDUMP (`dd`).
+    pub dont_dump: bool,
+    /// MADV_RANDOM (`rr`) or MADV_SEQUENTIAL (`sr`).
+    pub read_ahead: ReadAhead,
+    /// MADV_MERGEABLE (`mg`).
+    pub mergeable: bool,
+}
+
+/// How a mapping's file is read ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadAhead {
+    #[default]
+    Normal,
+    Random,
+    Sequential,
+}
+
+impl VmFlags {
+    /// Whether mappings of these flags may be one (mm/vma.c:is_mergeable_vma).
+    pub fn may_be_joined_with(self, other: Self) -> bool {
+        let unknown = [self.huge, other.huge].contains(&HugeAdvice::Unknown);
+        let with_advice = |flags: Self| Self {
+            huge: if unknown {
+                HugeAdvice::Unknown
+            } else {
+                flags.huge
+            },
+            // Set for whole mappings, by others than the program.
+            faults_anew: false,
+            ..flags
+        };
+        with_advice(self) == with_advice(other)
+    }
 }
 
 /// What a mapping's VmFlags say of huge pages (mm/madvise.c: MADV_HUGEPAGE and MADV_NOHUGEPAGE).

@@ -17,15 +17,6 @@ fn block_of(addr: u64, bytes: u64) -> Range<u64> {
     start..start.saturating_add(bytes)
 }
 
-/// Whether mappings of these flags may be one.
-fn may_be_joined(one: VmFlags, other: VmFlags) -> bool {
-    let unknown = [one.huge, other.huge].contains(&HugeAdvice::Unknown);
-    (unknown || one.huge == other.huge)
-        && one.dont_fork == other.dont_fork
-        && one.wipe_on_fork == other.wipe_on_fork
-        && one.droppable == other.droppable
-}
-
 impl Space {
     /// The folios that anonymous memory may get in a mapping (mm/huge_memory.c:
     /// __thp_vma_allowable_orders).
@@ -136,7 +127,7 @@ impl Space {
             if run.start != at || !vma.is_private_anon() || flags.hugetlb.is_some() {
                 return false;
             }
-            if !may_be_joined(*first.get_or_insert(flags), flags) {
+            if !flags.may_be_joined_with(*first.get_or_insert(flags)) {
                 return false;
             }
             at = run.end;

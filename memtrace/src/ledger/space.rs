@@ -426,17 +426,22 @@ impl Space {
 
     /// The file mapped in `range` loses its pages: other mappings of it do too. Says whether there are any.
     pub fn remove_elsewhere(&mut self, range: &Range<u64>) -> bool {
-        let names: Vec<_> = self
+        let removed: Vec<_> = self
             .vmas
             .within(range.clone())
-            .filter_map(|(_, vma)| vma.mapping.name.clone())
+            .map(|(_, vma)| &vma.mapping)
+            .filter(|mapping| mapping.kind == MappingKind::File)
             .collect();
+        // A file whose name could not be read in time may be any.
         let elsewhere: Vec<_> = self
             .vmas
             .iter()
             .filter(|(_, vma)| {
-                let name = vma.mapping.name.as_ref();
-                vma.is_file() && name.is_some_and(|name| names.contains(name))
+                let may_be = |one: &&Mapping| {
+                    let names = [&one.name, &vma.mapping.name];
+                    names.contains(&&None) || names[0] == names[1]
+                };
+                vma.mapping.kind == MappingKind::File && removed.iter().any(may_be)
             })
             .flat_map(|(run, _)| {
                 [
@@ -597,9 +602,10 @@ impl Space {
     /// True where the kernel joins it with a neighbour that has an anon_vma, as far as is known.
     fn is_joined_to_written(&self, run: &Range<u64>, vma: &Vma) -> bool {
         let next_to = |at: u64| {
-            let beside = self.vma_at(at);
-            beside
-                .is_some_and(|beside| beside.written && !beside.forked && beside.is_private_anon())
+            self.vma_at(at).is_some_and(|beside| {
+                let alike = vma.mapping.flags.may_be_joined_with(beside.mapping.flags);
+                beside.written && !beside.forked && beside.is_private_anon() && alike
+            })
         };
         vma.is_private_anon() && (next_to(run.start.wrapping_sub(PAGE)) || next_to(run.end))
     }

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 
 use super::{for_each_line, kib_value};
-use crate::ledger::event::{HugeAdvice, VmFlags};
+use crate::ledger::event::{HugeAdvice, ReadAhead, VmFlags};
 
 /// Mappings whose flags are kept.
 const MOST_MAPPINGS: usize = 1 << 20;
@@ -69,6 +69,10 @@ fn flags_of(line: &[u8], page_bytes: Option<u64>) -> VmFlags {
             b"dc" => flags.dont_fork = true,
             b"wf" => flags.wipe_on_fork = true,
             b"dp" => flags.droppable = true,
+            b"dd" => flags.dont_dump = true,
+            b"rr" => flags.read_ahead = ReadAhead::Random,
+            b"sr" => flags.read_ahead = ReadAhead::Sequential,
+            b"mg" => flags.mergeable = true,
             _ => {}
         }
     }
@@ -130,6 +134,20 @@ VmFlags: rd wr ht ur wf
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn each_flag_that_keeps_mappings_apart_is_read() {
+        let of = |flag: &str| flags_of(format!(" rd wr {flag} sd").as_bytes(), None);
+        assert_eq!(of("mr"), VmFlags::default());
+        assert!(of("dd").dont_dump && of("mg").mergeable && of("dp").droppable);
+        assert_eq!(of("rr").read_ahead, ReadAhead::Random);
+        assert_eq!(of("sr").read_ahead, ReadAhead::Sequential);
+        for flag in ["dd", "mg", "dp", "rr", "sr", "hg", "nh", "dc", "wf"] {
+            assert!(!of(flag).may_be_joined_with(VmFlags::default()), "{flag}");
+            assert!(of(flag).may_be_joined_with(of(flag)), "{flag}");
+        }
+        assert!(of("ur").may_be_joined_with(VmFlags::default()));
     }
 
     #[test]

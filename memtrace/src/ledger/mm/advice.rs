@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::advice::Advice;
 use super::super::applied::Applied;
-use super::super::event::{Call, HugeAdvice};
+use super::super::event::{Call, HugeAdvice, ReadAhead, VmFlags};
 use super::super::lazy;
 use super::super::pages::{Page, Release, Source};
 use super::super::space::Vma;
@@ -159,21 +159,13 @@ impl Mm {
             }
         }
         for range in applied.ranges.iter().cloned() {
+            if let Some(change) = flag_change(advice) {
+                self.space
+                    .change_vmas(range.clone(), |vma| change(&mut vma.mapping.flags));
+            }
             match advice {
                 Advice::HUGEPAGE => self.space.advise_huge(range, HugeAdvice::Huge),
                 Advice::NOHUGEPAGE => self.space.advise_huge(range, HugeAdvice::Base),
-                Advice::DONTFORK => self
-                    .space
-                    .change_vmas(range, |vma| vma.mapping.flags.dont_fork = true),
-                Advice::DOFORK => self
-                    .space
-                    .change_vmas(range, |vma| vma.mapping.flags.dont_fork = false),
-                Advice::WIPEONFORK => self
-                    .space
-                    .change_vmas(range, |vma| vma.mapping.flags.wipe_on_fork = true),
-                Advice::KEEPONFORK => self
-                    .space
-                    .change_vmas(range, |vma| vma.mapping.flags.wipe_on_fork = false),
                 Advice::GUARD_REMOVE => self.space.unguard(range),
                 // They populate without a fault (mm/gup.c:faultin_page_range), with the zero page
                 // where nothing is read.
@@ -195,4 +187,22 @@ impl Mm {
             }
         }
     }
+}
+
+/// What an advice does to the flags of the mappings that it is applied to (mm/madvise.c:madvise_vma_behavior).
+fn flag_change(advice: Advice) -> Option<fn(&mut VmFlags)> {
+    Some(match advice {
+        Advice::DONTFORK => |flags| flags.dont_fork = true,
+        Advice::DOFORK => |flags| flags.dont_fork = false,
+        Advice::WIPEONFORK => |flags| flags.wipe_on_fork = true,
+        Advice::KEEPONFORK => |flags| flags.wipe_on_fork = false,
+        Advice::DONTDUMP => |flags| flags.dont_dump = true,
+        Advice::DODUMP => |flags| flags.dont_dump = false,
+        Advice::NORMAL => |flags| flags.read_ahead = ReadAhead::Normal,
+        Advice::RANDOM => |flags| flags.read_ahead = ReadAhead::Random,
+        Advice::SEQUENTIAL => |flags| flags.read_ahead = ReadAhead::Sequential,
+        Advice::MERGEABLE => |flags| flags.mergeable = true,
+        Advice::UNMERGEABLE => |flags| flags.mergeable = false,
+        _ => return None,
+    })
 }

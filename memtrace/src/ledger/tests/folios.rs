@@ -239,6 +239,29 @@ fn a_read_of_a_file_maps_nothing_of_another_one_beside_it() {
 }
 
 #[test]
+fn what_is_removed_of_a_file_may_be_gone_of_any_whose_name_is_not_known() {
+    for (name, known) in [(Some("two"), true), (Some("one"), false), (None, false)] {
+        let mut s = Scene::known();
+        for (at, name) in [(0, Some("one")), (100, name)] {
+            let op = Op::Mmap {
+                addr: page(at),
+                len: 4 * PAGE,
+                prot: 3,
+                flags: 0x01,
+                fd: 3,
+                name: name.map(Into::into),
+            };
+            s.done(op, page(at) as i64);
+        }
+        s.write(0, 4);
+        s.write(100, 4);
+        s.advise(A::REMOVE, 0, 4);
+        let released = s.advice(A::REMOVE).released.map(in_pages);
+        assert_eq!(released.is_some(), known, "{name:?}");
+    }
+}
+
+#[test]
 fn a_write_to_a_file_brings_one_page() {
     for flags in [0x02, 0x01, 0x21] {
         let mut s = Scene::known();

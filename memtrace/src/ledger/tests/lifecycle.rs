@@ -138,6 +138,25 @@ fn new_memory_is_joined_with_what_was_written_here_and_not_with_what_a_fork_copi
 }
 
 #[test]
+fn advice_that_divides_a_mapping_divides_what_a_fork_copies() {
+    for (advice, class) in [
+        (Advice::DONTDUMP, C::FirstTouch),
+        (Advice::RANDOM, C::FirstTouch),
+        (Advice::MERGEABLE, C::FirstTouch),
+        // It divides nothing.
+        (Advice::COLD, C::Unknown),
+    ] {
+        let mut s = Scene::known();
+        s.map(0, 8);
+        s.advise(advice, 4, 2);
+        s.write(4, 1);
+        s.touch(1, Access::Read, false);
+        fork(&mut s, false);
+        assert_eq!(s.child_write(1, false), class, "{advice}");
+    }
+}
+
+#[test]
 fn fork_advice_is_kept() {
     let mut s = Scene::new();
     s.map(0, 4);

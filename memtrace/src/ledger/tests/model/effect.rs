@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::account::Key;
-use super::pages::{Kind, PAGE, Pages};
+use super::pages::{Kind, PAGE, Pages, State};
 use crate::ledger::advice::Advice as A;
 
 const ENOMEM: i64 = -(libc::ENOMEM as i64);
@@ -102,6 +102,9 @@ impl Pages {
                 }
             }
         }
+        if advice == A::REMOVE {
+            self.remove_elsewhere(&effect.done);
+        }
         if advice == A::FREE {
             self.perhaps_free(&effect.unknown);
             return;
@@ -111,6 +114,28 @@ impl Pages {
                 A::POPULATE_WRITE => self.perhaps_write_in(n),
                 _ if gives_back => self.lose(n),
                 _ => {}
+            }
+        }
+    }
+
+    /// Files have no names here: each may be the one that loses its pages.
+    fn remove_elsewhere(&mut self, removed: &[usize]) {
+        let is_file = |pages: &Self, n: usize| {
+            let kind = pages.cells[n].map(|cell| cell.vma.kind);
+            matches!(kind, Some(Kind::File | Kind::SharedFile))
+        };
+        if !removed.iter().any(|n| is_file(self, *n)) {
+            return;
+        }
+        for n in (0..self.cells.len()).filter(|n| !removed.contains(n)) {
+            if !is_file(self, n) {
+                continue;
+            }
+            self.account.sum(Key::Advice(A::REMOVE)).unknown = true;
+            if let Some(cell) = &mut self.cells[n]
+                && cell.state == State::Populated
+            {
+                cell.state = State::Unknown;
             }
         }
     }

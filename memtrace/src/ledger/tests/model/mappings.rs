@@ -148,14 +148,9 @@ impl Pages {
 
     /// New memory, which the kernel joins with what was written beside it.
     fn map(&mut self, range: Range<usize>, mut cell: Cell) {
-        let beside = |n: usize| {
-            let cell = self.cells.get(n).copied().flatten();
-            cell.is_some_and(|cell| {
-                cell.vma.kind == Kind::Anon && cell.vma.written && !cell.vma.forked
-            })
-        };
+        let beside = |n: usize| self.is_written_like(n, cell.vma);
         let before = range.start.checked_sub(1).is_some_and(beside);
-        cell.vma.written |= cell.vma.kind == Kind::Anon && (before || beside(range.end));
+        cell.vma.written |= before || beside(range.end);
         self.cells[range].fill(Some(cell));
     }
 }

@@ -451,17 +451,23 @@ impl Pages {
         }
     }
 
+    /// Whether anonymous memory of this mapping is joined with the page, and has pages of its own then.
+    pub fn is_written_like(&self, n: usize, vma: Vma) -> bool {
+        let beside = self.cells.get(n).copied().flatten();
+        beside.is_some_and(|Cell { vma: beside, .. }| {
+            let flags = |vma: Vma| (vma.kind, vma.dont_fork, vma.wipe_on_fork);
+            vma.kind == Kind::Anon
+                && flags(beside) == flags(vma)
+                && beside.written
+                && !beside.forked
+        })
+    }
+
     /// The address space of a child.
     pub fn fork(&self) -> Self {
         let inherit = |given: Given| Given {
             inherited: true,
             ..given
-        };
-        let written = |n: usize| {
-            let beside = self.cells.get(n).copied().flatten();
-            beside.is_some_and(|cell| {
-                cell.vma.kind == Kind::Anon && cell.vma.written && !cell.vma.forked
-            })
         };
         // The first and the last page of the mapping: what lies beside may be joined with it.
         let ends = |n: usize| {
@@ -474,7 +480,8 @@ impl Pages {
         };
         let copied = |n: usize, cell: Cell| {
             let (before, behind) = ends(n);
-            let joined = cell.vma.kind == Kind::Anon && (written(before) || written(behind));
+            let joined =
+                self.is_written_like(before, cell.vma) || self.is_written_like(behind, cell.vma);
             !cell.vma.kind.is_shared() && (cell.vma.written || cell.vma.before || joined)
         };
         let inherited = |(n, cell): (usize, Cell)| match cell.state {
