@@ -5,8 +5,6 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 const SETTINGS: &str = "/sys/kernel/mm/transparent_hugepage";
-/// Where writing has the kernel move pages together, so that there is room for huge ones.
-const COMPACT: &str = "/proc/sys/vm/compact_memory";
 /// The size that every kernel with huge pages has.
 const HUGE_KILOBYTES: u32 = 2048;
 
@@ -37,7 +35,6 @@ impl HugePages {
         assert_eq!(unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) }, 0);
         let before = chosen(&path);
         set(&path, "madvise");
-        compact();
         Self {
             path,
             before,
@@ -49,13 +46,6 @@ impl HugePages {
 impl Drop for HugePages {
     fn drop(&mut self) {
         set(&self.path, &self.before);
-    }
-}
-
-/// Beside other programs, memory may be in pieces; a kernel without compaction is left as it is.
-pub fn compact() {
-    if Path::new(COMPACT).exists() {
-        set(Path::new(COMPACT), "1");
     }
 }
 
