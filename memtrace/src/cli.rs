@@ -26,7 +26,7 @@ memtrace [OPTIONS] -p PID[,PID...] [-f]
        memtrace reclaim -p PID[,PID...] [--method METHOD] [--dry-run]";
 
 const ABOUT: &str = "\
-Shows what a process gives back to the kernel, what it takes again, and what its RSS really is
+Tell a leak from lazily freed memory: trace what a process releases and faults back in
 
 Its RSS stays high: is that a leak, or memory already given back with MADV_FREE that the \
 kernel has not taken yet? And what do the page faults cost that giving memory back brings? \
@@ -76,7 +76,7 @@ It asks for the private anonymous mappings that hold lazily freed memory, by pro
 MADV_PAGEOUT, and shows RSS and LazyFree before and after. No content is lost that the program
 still counts on. Memory that it uses again costs a page fault for each page.
 Two other methods put the process under real memory pressure, as a proof.
-Exit status: 0 also where nothing was lazily free; 1 if a process had to be left as it is.
+Exit status: 0 on success, also when there was nothing to reclaim; 1 if any process was skipped.
 
 Usage: memtrace reclaim [OPTIONS] -p PID[,PID...]
 
@@ -84,18 +84,18 @@ Options:
   -p, --pid <PID[,PID...]>  Processes, by pid, separated by commas or blanks; may be given again
       --method <METHOD>  How the kernel is made to take it [default: pageout]
                            pageout  asks for the process's own pages, and for no others
-                           cgroup   memory.reclaim of its cgroup (version 2, Linux 5.19 or newer) with
+                           cgroup   memory.reclaim of its cgroup (cgroup v2, Linux 5.19 or newer) with
                                     swappiness=0: the cgroup's page cache goes too, and goes first
                            balloon  fills the machine's memory step by step until what is lazily free is
                                     gone: page cache goes first. It stops at a floor of 5% of all memory
                                     (256M at least), when tasks stall for memory, and at --max
-      --whole-cgroup     With cgroup: go on though other processes are in it too
-      --max <BYTES>      With balloon, which wants it: the most that it may hold, such as 4G
-      --watch <SECS>     Trace the process so long afterwards, and tell how much of what was taken it
-                         faults in again and what that costs; Ctrl-C ends it earlier. It needs what
+      --whole-cgroup     Allow reclaim from a cgroup that contains other processes
+      --max <BYTES>      Maximum size of the balloon, for example 4G (with --method balloon)
+      --watch <SECS>     Keep tracing for SECS after the reclaim, and report how much memory was
+                         faulted back in and what that cost; Ctrl-C ends it earlier. It needs what
                          tracing needs (see `memtrace doctor`)
       --dry-run          Show the mappings and what would be done, and touch nothing
-      --allow-swap       Go on where memory in use may be swapped out with the rest
+      --allow-swap       Proceed even if memory in use could be swapped out
       --format <FORMAT>  Text for people, or one JSON object a process [default: text] [values: text, json]
   -o, --output <FILE>    Write to this file instead of to stdout
       --color <WHEN>     Colours: auto, always, never [default: auto]
@@ -111,7 +111,7 @@ pageout needs CAP_SYS_NICE, all of them CAP_SYS_PTRACE for other users' processe
 #[command(
     name = "memtrace",
     version,
-    about = "Shows what a process gives back to the kernel, what it takes again, and what its RSS really is",
+    about = "Tell a leak from lazily freed memory: trace what a process releases and faults back in",
     long_about = ABOUT,
     override_usage = USAGE,
     after_help = EXAMPLES,
@@ -169,15 +169,15 @@ pub struct ReclaimArgs {
     #[arg(long, value_enum, default_value_t)]
     pub method: ReclaimMethod,
 
-    /// Go on though other processes are in the cgroup
+    /// Allow reclaim from a cgroup that contains other processes
     #[arg(long)]
     pub whole_cgroup: bool,
 
-    /// The most that the balloon may hold
+    /// Maximum size of the balloon
     #[arg(long, value_name = "BYTES")]
     pub max: Option<Bytes>,
 
-    /// Trace so long afterwards what comes back
+    /// Keep tracing for so long after the reclaim
     #[arg(long, value_name = "SECS", allow_negative_numbers = true, value_parser = seconds)]
     pub watch: Option<Duration>,
 
@@ -185,7 +185,7 @@ pub struct ReclaimArgs {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Go on where there is swap
+    /// Proceed even if memory in use could be swapped out
     #[arg(long)]
     pub allow_swap: bool,
 }
@@ -459,7 +459,7 @@ fn refuse_idle(matches: &ArgMatches) -> Result<(), clap::Error> {
     match OF_A_TRACE.into_iter().find(|id| typed(id)) {
         Some(id) => {
             let words = format!(
-                "--{} is for a trace and means nothing to {name}",
+                "--{} is not valid for `memtrace {name}`",
                 id.replace('_', "-")
             );
             Err(Cli::command().error(ErrorKind::ArgumentConflict, words))

@@ -104,7 +104,7 @@ fn a_command_without_two_dashes_is_refused_with_them() {
 fn one_run_has_one_kind_of_target() {
     assert!(refusal(&[]).contains("nothing to trace"));
     assert!(refusal(&["-q", "--duration", "1"]).contains("nothing to trace"));
-    assert!(refusal(&["-p", "1", "--", "ls"]).contains("exclude"));
+    assert!(refusal(&["-p", "1", "--", "ls"]).contains("cannot be combined"));
     assert!(refusal(&["--user", "x"]).contains("--user"));
     assert!(refusal(&["--user", "x", "-p", "1"]).contains("--user"));
     assert!(refusal(&["-f"]).contains("nothing to trace"));
@@ -172,7 +172,7 @@ fn options_of_a_trace_are_refused_where_they_would_do_nothing() {
         (&["--exact-bytes", "reclaim", "-p", "1"], "--exact-bytes"),
     ] {
         let error = action(args, &PLAIN).unwrap_err().to_string();
-        let words = format!("{option} is for a trace");
+        let words = format!("{option} is not valid for `memtrace ");
         assert!(error.contains(&words), "{args:?}: {error}");
     }
     assert!(action(&["doctor", "-v", "--color", "never"], &PLAIN).is_ok());
@@ -280,19 +280,22 @@ fn reclaim_has_three_methods_and_each_option_belongs_to_one() {
         Method::Balloon { max_bytes: 4 << 30 }
     );
     for (args, said) in [
-        (&["--whole-cgroup"][..], "with --method cgroup only"),
+        (&["--whole-cgroup"][..], "requires --method cgroup"),
         (
             &["--method=balloon", "--max=1M", "--whole-cgroup"],
-            "with --method cgroup only",
+            "requires --method cgroup",
         ),
-        (&["--max", "1G"], "with --method balloon only"),
+        (&["--max", "1G"], "requires --method balloon"),
         (
             &["--method=cgroup", "--max=1G"],
-            "with --method balloon only",
+            "requires --method balloon",
         ),
         (&["--method=balloon"], "needs --max BYTES"),
         (&["--method=balloon", "--max=0"], "more than 0"),
-        (&["--dry-run", "--watch", "3"], "nothing to watch"),
+        (
+            &["--dry-run", "--watch", "3"],
+            "cannot be used with --dry-run",
+        ),
         (&["--watch", "0"], "0.001 seconds"),
         (&["--method", "magic"], "pageout"),
     ] {
@@ -400,7 +403,9 @@ fn a_thousand_programs_that_have_ended_keep_a_summary_or_as_many_as_are_asked_fo
     assert_eq!(trace(&["--summaries", "0", "--", "make"]).summaries, 0);
     assert_eq!(trace(&["demo", "--summaries", "5"]).summaries, 5);
     refusal(&["-p", "7", "--summaries", "-1"]);
-    assert!(refusal(&["doctor", "--summaries", "5"]).contains("means nothing to doctor"));
+    assert!(
+        refusal(&["doctor", "--summaries", "5"]).contains("is not valid for `memtrace doctor`")
+    );
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub struct Reclaim {
     /// At least one, each once, in the order given.
     pub pids: Vec<u32>,
     pub method: Method,
-    /// Trace so long afterwards what comes back.
+    /// Keep tracing for so long after the reclaim.
     pub watch: Option<Duration>,
     /// Touch nothing.
     pub dry_run: bool,
@@ -226,7 +226,7 @@ impl fmt::Display for UsageError {
                 f.write_str("`memtrace reclaim` needs -p PID: the processes to take from")
             }
             Self::PidsAndCommand => f.write_str(
-                "-p and a command behind -- exclude each other: one run traces either",
+                "-p cannot be combined with a command after --",
             ),
             Self::TargetOfSubcommand(name) => {
                 write!(f, "`memtrace {name}` takes no -p, -f, --user or command")
@@ -235,14 +235,14 @@ impl fmt::Display for UsageError {
                 f.write_str("`memtrace reclaim` takes -p PID, but no -f, --user or command")
             }
             Self::OptionOfMethod(option, method) => {
-                write!(f, "{option} means something with --method {method} only")
+                write!(f, "{option} requires --method {method}")
             }
             Self::BalloonWithoutMax => f.write_str(
                 "--method balloon needs --max BYTES: the most of the machine's memory that it may hold",
             ),
             Self::BalloonEmpty => f.write_str("--max must be more than 0"),
             Self::WatchOfDryRun => {
-                f.write_str("--dry-run takes nothing, so that --watch has nothing to watch")
+                f.write_str("--watch cannot be used with --dry-run")
             }
             Self::UserWithoutCommand => {
                 f.write_str("--user says whom a command behind -- runs as, and there is none")

@@ -158,7 +158,7 @@ fn an_interrupt_waits_for_no_call_that_hangs() {
             ("advice.MADV_DONTNEED.requested_bytes", pages * 4096),
         ]);
         let notes = summary.texts("notes");
-        let note = "1 call not ended when tracing did: what it does is not in these figures";
+        let note = "1 call still running when tracing stopped: not included";
         assert!(notes.contains(&note), "{name}: {notes:?}");
     }
 }

@@ -28,20 +28,20 @@ impl fmt::Display for ReclaimError {
         match self {
             Self::Resolve(error) => error.fmt(f),
             Self::Ended(pid) => write!(f, "process {pid} ended before anything was taken"),
-            Self::Refused(pid, why) => write!(f, "process {pid} was left as it is: {why}"),
-            Self::Cgroup(pid, why) => write!(f, "process {pid} was left as it is: {why}"),
+            Self::Refused(pid, why) => write!(f, "process {pid}: skipped: {why}"),
+            Self::Cgroup(pid, why) => write!(f, "process {pid}: skipped: {why}"),
             // It may have taken something already.
             Self::Balloon(pid, why @ balloon::Refusal::Failed(_)) => {
                 write!(f, "process {pid}: {why}")
             }
-            Self::Balloon(pid, why) => write!(f, "process {pid} was left as it is: {why}"),
+            Self::Balloon(pid, why) => write!(f, "process {pid}: skipped: {why}"),
             Self::Swap {
                 pid,
                 room_bytes,
                 other_bytes,
             } => write!(
                 f,
-                "process {pid} was left as it is: swap has {} free, and the kernel would move up to {} of \
+                "process {pid}: skipped: swap has {} free, and the kernel would move up to {} of \
                  memory in use there, out of the same mappings; --allow-swap accepts that, swapoff -a avoids it",
                 Bytes(*room_bytes),
                 Bytes(*other_bytes)

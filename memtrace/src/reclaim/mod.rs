@@ -136,7 +136,7 @@ fn resolved(id: u32, done: &mut Vec<u32>) -> Result<Option<Process>, ReclaimErro
     let process = resolve::resolve(id).map_err(ReclaimError::Resolve)?;
     if process.pid != id {
         say(format_args!(
-            "{id} is a thread of process {}: their memory is the same, and all of it is meant",
+            "{id} is a thread of process {}: reclaiming from the whole process",
             process.pid
         ));
     }

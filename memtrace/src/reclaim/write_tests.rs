@@ -325,7 +325,7 @@ fn what_a_cgroup_lost_is_told_after_what_was_taken() {
          RSS          417M    24.0M\n\
          LazyFree     393M       0B\n\
          Using that memory again costs a page fault for each page, up to 100,608 faults.\n\
-         note: the cgroup's page cache shrank by 48.0M meanwhile: what of it is read again comes from the disk\n"
+         note: the cgroup's page cache shrank by 48.0M: reading it again will hit the disk\n"
     );
 }
 

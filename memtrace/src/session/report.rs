@@ -90,8 +90,7 @@ impl Check {
         .filter(|(_, seen, delivered, lost)| *seen != delivered + lost)
         .map(|(what, seen, delivered, lost)| {
             format!(
-                "self-check failed: of {what} the kernel side counted {}, {} came and {} are known \
-                 to be lost",
+                "self-check failed: {what}: kernel counted {}, received {}, lost {}",
                 Count(seen),
                 Count(delivered),
                 Count(lost)
@@ -398,7 +397,7 @@ fn own_notes(mm: &Mm, around: &Surroundings<'_>) -> Vec<String> {
     if let Some(calls) = around.unfinished.get(&mm.pid) {
         let calls = counted(*calls, "call");
         notes.push(format!(
-            "{calls} not ended when tracing did: what it does is not in these figures"
+            "{calls} still running when tracing stopped: not included"
         ));
     }
     notes.extend(untargeted(&mm.totals));
@@ -452,7 +451,7 @@ fn unseen(totals: &Totals) -> Option<String> {
 fn untargeted(totals: &Totals) -> Option<String> {
     (totals.untargeted_calls > 0).then(|| {
         format!(
-            "{} of process_madvise on a process that could not be told any more: not counted",
+            "{} of process_madvise not counted: the target process could not be identified",
             counted(totals.untargeted_calls, "range")
         )
     })

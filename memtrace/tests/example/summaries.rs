@@ -375,7 +375,7 @@ pub fn idle() -> Summary {
         pid: 79,
         comm: "idle".to_owned(),
         exact: false,
-        notes: vec!["self-check failed: the kernel side counted 1 faults, 0 came".to_owned()],
+        notes: vec!["self-check failed: faults: kernel counted 1, received 0, lost 0".to_owned()],
         totals: Totals::default(),
         rss: RssHistory::default(),
         rss_age_ns: None,

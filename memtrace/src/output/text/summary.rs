@@ -135,7 +135,7 @@ fn table(kinds: &[Kind<'_>], released: bool, faults: &FaultTotals) -> Vec<String
     if released {
         headings.push("released");
     }
-    headings.extend(["refaulted", "rate", "typical wait"]);
+    headings.extend(["refaulted", "rate", "median wait"]);
     let mut table = Table::new(&headings);
     let dash = || "-".to_owned();
     for kind in kinds {
@@ -194,7 +194,7 @@ fn footnote(kinds: &[Kind<'_>]) -> Option<String> {
         (true, true) => "released bytes, or of requested ones where those are not known",
     };
     Some(format!(
-        "rate: of {of} · typical wait: from release to refault, half of them sooner"
+        "rate: of {of} · median wait: from release to refault"
     ))
 }
 

@@ -112,7 +112,7 @@ impl Work {
             .saturating_sub(self.cached_after_bytes);
         if lost >= WORTH_TELLING {
             notes.push(format!(
-                "the machine's page cache shrank by {} meanwhile: what of it is read again comes from the disk",
+                "the machine's page cache shrank by {}: reading it again will hit the disk",
                 Bytes(lost)
             ));
         }
@@ -120,7 +120,7 @@ impl Work {
             None => notes.push(NO_PRESSURE.to_owned()),
             Some(0) => {}
             Some(stalled_ns) => notes.push(format!(
-                "all tasks with work to do stood still for memory for {} meanwhile, the balloon's own included",
+                "memory pressure: all tasks stalled for {} (PSI full), including the balloon",
                 Nanos(stalled_ns)
             )),
         }

@@ -49,7 +49,7 @@ fn be_the_first_to_go(parent: u32) -> anyhow::Result<()> {
     }
     // It may have ended before that.
     if std::os::unix::process::parent_id() != parent {
-        bail!("its parent is not the memtrace that it is for");
+        bail!("unexpected parent process");
     }
     fs::write("/proc/self/oom_score_adj", "1000")
         .context("it cannot be made the first to be killed (/proc/self/oom_score_adj)")?;

@@ -43,7 +43,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSeen => f.write_str(
-                "its cgroup of version 2 is not to be seen from here (none is mounted, or it is of another namespace): \
+                "its cgroup v2 directory is not visible here (no cgroup2 mount, or another cgroup namespace): \
                  run memtrace on the host, or use --method pageout",
             ),
             Self::NoController(dir) => write!(

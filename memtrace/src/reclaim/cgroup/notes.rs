@@ -30,7 +30,7 @@ impl Work {
                 shown(&plan.dir)
             )),
             Some(lost @ WORTH_TELLING..) => notes.push(format!(
-                "the cgroup's page cache shrank by {} meanwhile: what of it is read again comes from the disk",
+                "the cgroup's page cache shrank by {}: reading it again will hit the disk",
                 Bytes(lost)
             )),
             Some(_) => {}

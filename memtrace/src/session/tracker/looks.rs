@@ -87,7 +87,7 @@ impl Tracker {
         }
         if left_out > 0 {
             self.notes.push(format!(
-                "{} not looked at once more at the end, which would take too long: the last sample stands",
+                "{} not sampled at exit, which would take too long: using the last sample",
                 counted(left_out, "process")
             ));
         }
