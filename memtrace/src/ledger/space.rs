@@ -332,11 +332,16 @@ impl Space {
     }
 
     /// Maps `range` anew, over whatever was there, and says what that was.
-    pub fn map(&mut self, range: Range<u64>, mut vma: Vma) -> Found {
+    pub fn map(&mut self, range: Range<u64>, vma: Vma) -> Found {
         let found = self.unmap(range.clone());
-        vma.written |= self.is_joined_to_written(&range, &vma);
         self.vmas.set(range, vma);
         found
+    }
+
+    /// The same for new memory, which the kernel joins with what was written beside it.
+    pub fn map_new(&mut self, range: Range<u64>, mut vma: Vma) -> Found {
+        vma.written |= self.is_joined_to_written(&range, &vma);
+        self.map(range, vma)
     }
 
     /// Ends the mappings in `range`, and says what went with them.
@@ -566,8 +571,7 @@ impl Space {
                         _ => {}
                     });
                 }
-                child.unmap(run.clone());
-                child.vmas.set(run, vma);
+                child.map(run, vma);
                 for (run, page) in given_back {
                     child.pages.set(run, page);
                 }

@@ -40,7 +40,7 @@ impl Mm {
 
     /// Maps `range` anew. Whoever ended what was there was not seen to.
     pub(super) fn map_anew(&mut self, range: Range<u64>, vma: Vma) {
-        let found = self.space.map(range, vma);
+        let found = self.space.map_new(range, vma);
         self.lazy.drop(found);
     }
 
