@@ -158,6 +158,10 @@ impl Mm {
                 self.space.perhaps_filled(unknown.clone());
             }
         }
+        let is_huge = [Advice::HUGEPAGE, Advice::NOHUGEPAGE].contains(&advice);
+        if let Some(unknown) = applied.unknown.clone().filter(|_| is_huge) {
+            self.space.advise_huge(unknown, HugeAdvice::Unknown);
+        }
         for range in applied.ranges.iter().cloned() {
             if let Some(change) = flag_change(advice) {
                 self.space

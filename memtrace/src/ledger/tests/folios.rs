@@ -262,6 +262,27 @@ fn what_is_removed_of_a_file_may_be_gone_of_any_whose_name_is_not_known() {
 }
 
 #[test]
+fn a_call_that_advised_huge_pages_nobody_knows_how_far_may_have_brought_one() {
+    let mut s = Scene::known();
+    s.map(0, HUGE);
+    s.map(HUGE, HUGE);
+    // A process_madvise that stopped somewhere in this range, and did not say why.
+    let op = Op::ProcessMadvise {
+        target_pid: Some(PID),
+        advice: A::HUGEPAGE,
+        range: Some((page(0), HUGE * PAGE)),
+        index: 1,
+        ranges: 2,
+        before_bytes: 8 * PAGE,
+    };
+    s.done(op, 8 * PAGE as i64);
+    s.write(7, 1);
+    s.write(HUGE + 7, 1);
+    s.advise(A::DONTNEED, 0, 2 * HUGE);
+    assert_eq!(dontneed(&s), released(HUGE + 1, Basis::UpperBound));
+}
+
+#[test]
 fn a_write_to_a_file_brings_one_page() {
     for flags in [0x02, 0x01, 0x21] {
         let mut s = Scene::known();
