@@ -56,6 +56,7 @@ fn programs_launched_by_memtrace_agree_with_their_page_tables() {
     ] {
         agree(&format!("{mix}/launch"), &[1, 2, 3, 4, 5, 6, 7, 8]);
     }
+    // Left out, still to be looked into: 4 here, 1 of thp and 4 of thp-always below.
     agree("fork/launch", &[1, 2, 3, 5, 6, 7, 8]);
 }
 

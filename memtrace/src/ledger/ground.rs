@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::event::{FolioSizes, HugeAdvice, MappingKind};
 use super::pages::Page;
-use super::space::{PAGE, PMD, Space, Vma};
+use super::space::{PAGE, PMD, Space};
+use super::vma::Vma;
 
 /// The same for all faults in `range`.
 #[derive(Clone, Debug)]

@@ -10,9 +10,10 @@ use super::event::{Call, Folios, Mapping, Mappings, Op};
 use super::lazy::{self, Lazy};
 use super::pages::{Release, Source};
 use super::rules::Rules;
-use super::space::{Lifted, PAGE, Space, Vma};
+use super::space::{Lifted, PAGE, Space};
 use super::states::Found;
 use super::totals::{FaultClass, ReleaseTotals, RssHistory, Totals, add};
+use super::vma::Vma;
 
 const MAP_FIXED: u32 = 0x10;
 

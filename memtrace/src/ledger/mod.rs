@@ -14,8 +14,10 @@ pub mod event;
 mod fault_totals;
 pub mod faults;
 pub mod folded;
+mod fork;
 mod ground;
 pub mod lazy;
+mod mapping;
 mod mm;
 mod page_map;
 pub mod pages;
@@ -27,6 +29,7 @@ mod states;
 pub mod stretch;
 pub mod totals;
 pub mod trend;
+mod vma;
 mod word;
 
 use std::collections::HashMap;

@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::event::{FolioSizes, HugeAdvice, VmFlags};
 use super::ground::Ground;
 use super::pages::Page;
-use super::space::{PAGE, PMD, Space, Vma};
+use super::space::{PAGE, PMD, Space};
+use super::vma::Vma;
 
 /// Bytes that the kernel maps around a file fault where the page cache holds them
 /// (mm/memory.c:do_fault_around, whose default is 64 KiB).

@@ -8,6 +8,7 @@ use super::ground::Ground;
 use super::pages::{Page, Release};
 use super::ranges::RangeMap;
 use super::states::{Found, States};
+use super::vma::Vma;
 
 /// The smallest page of the architectures that have the tracepoints.
 pub const PAGE: u64 = 4096;
@@ -15,76 +16,10 @@ pub const PAGE: u64 = 4096;
 /// What a page table holds: the size of a huge page of anonymous memory or of the page cache.
 pub const PMD: u64 = 2 << 20;
 
-const EVERYWHERE: Range<u64> = 0..!(PAGE - 1);
+pub(super) const EVERYWHERE: Range<u64> = 0..!(PAGE - 1);
 
 /// How far below a stack's mapping a fault still counts as its growth: above any sane RLIMIT_STACK.
 const STACK_REACH: u64 = 1 << 30;
-
-/// A mapping, and what the ledger must know of it besides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vma {
-    pub mapping: Mapping,
-    /// Mapped while traced, so that nothing in it was populated before.
-    pub traced: bool,
-    /// A private page of it may have been populated: then it has an anon_vma, and a fork copies its
-    /// pages (kernel/fork.c:vma_needs_copy, or copy_page_range before Linux 6.3).
-    pub written: bool,
-    /// A fork has copied its pages into here: no kernel joins such a mapping with one that has no
-    /// anon_vma yet (mm/vma.c:vma_is_fork_child, or mm/mmap.c:is_mergeable_anon_vma).
-    pub forked: bool,
-}
-
-impl Vma {
-    pub fn new(mapping: Mapping, traced: bool) -> Self {
-        Self {
-            mapping,
-            traced,
-            written: true,
-            forked: false,
-        }
-    }
-
-    /// What a call has just mapped, and nobody has touched.
-    pub fn untouched(mapping: Mapping) -> Self {
-        Self {
-            written: false,
-            ..Self::new(mapping, true)
-        }
-    }
-
-    /// Whether the kernel may join the two where they lie side by side: only where both are of one file,
-    /// as far as their names tell (mm/vma.c:is_mergeable_vma).
-    pub fn may_be_joined_with(&self, other: &Self) -> bool {
-        let (one, other) = (&self.mapping, &other.mapping);
-        let differ = |one: &str| other.name.as_deref().is_some_and(|other| one != other);
-        one.kind == other.kind
-            && one.shared == other.shared
-            && !one.name.as_deref().is_some_and(differ)
-    }
-
-    /// Private anonymous memory: what MADV_FREE accepts and what reads map the zero page into.
-    pub fn is_private_anon(&self) -> bool {
-        !self.mapping.shared
-            && matches!(
-                self.mapping.kind,
-                MappingKind::Anon | MappingKind::Heap | MappingKind::Stack
-            )
-    }
-
-    /// Shared memory: it lies in the page cache, and its folios follow settings of their own.
-    pub fn is_shmem(&self) -> bool {
-        const NAMES: [&str; 4] = ["/memfd:", "/dev/shm/", "/SYSV", "/dev/zero"];
-        let named = |name: &str| NAMES.iter().any(|start| name.starts_with(start));
-        let anonymous = self.mapping.kind == MappingKind::Anon;
-        self.is_file() && (anonymous || self.mapping.name.as_deref().is_some_and(named))
-    }
-
-    /// Backed by the page cache: a file, or shared memory.
-    pub fn is_file(&self) -> bool {
-        self.mapping.kind == MappingKind::File
-            || (self.mapping.shared && self.mapping.kind == MappingKind::Anon)
-    }
-}
 
 #[derive(Clone, Debug)]
 pub struct Space {
@@ -292,21 +227,6 @@ impl Space {
         }
     }
 
-    /// A call populates what is mapped in `range`, or a part of it. If it only reads, it maps the zero page
-    /// where no huge page may come.
-    pub fn write_to_all(&mut self, range: Range<u64>, reads: bool) {
-        let untouched: Vec<u64> = self
-            .vmas
-            .within(range)
-            .filter(|(_, vma)| !vma.written && !vma.mapping.shared)
-            .filter(|(_, vma)| !reads || self.folio_sizes(vma).largest() >= PMD)
-            .map(|(run, _)| run.start)
-            .collect();
-        for addr in untouched {
-            self.write_to(addr);
-        }
-    }
-
     /// Notes that reads may have filled `range` without a fault: with the zero page, or with the
     /// file. What was there stays as it was.
     pub fn read_in(&mut self, range: Range<u64>) {
@@ -336,12 +256,6 @@ impl Space {
         let found = self.unmap(range.clone());
         self.vmas.set(range, vma);
         found
-    }
-
-    /// The same for new memory, which the kernel joins with what was written beside it.
-    pub fn map_new(&mut self, range: Range<u64>, mut vma: Vma) -> Found {
-        vma.written |= self.is_joined_to_written(&range, &vma);
-        self.map(range, vma)
     }
 
     /// Ends the mappings in `range`, and says what went with them.
@@ -546,85 +460,6 @@ impl Space {
             self.guards.set(moved(run), ());
         }
         found
-    }
-
-    /// The space of a forked child (kernel/fork.c:dup_mmap).
-    pub fn fork(&self) -> Self {
-        let mut child = self.clone();
-        for (run, vma) in self.vmas.iter() {
-            if vma.mapping.flags.dont_fork {
-                child.unmap(run);
-            } else if vma.mapping.flags.wipe_on_fork || !self.is_copied(&run, vma) {
-                let vma = Vma {
-                    traced: true,
-                    written: false,
-                    forked: false,
-                    ..vma.clone()
-                };
-                // What was given back still was.
-                let mut given_back = Vec::new();
-                if !vma.mapping.flags.wipe_on_fork {
-                    self.pages.each(run.clone(), |run, page| match page {
-                        Page::Released(release) | Page::PerhapsBack(release) => {
-                            given_back.push((run, Page::Released(release)));
-                        }
-                        _ => {}
-                    });
-                }
-                child.map(run, vma);
-                for (run, page) in given_back {
-                    child.pages.set(run, page);
-                }
-            } else if vma.written {
-                child.change_vmas(run, |vma| vma.forked = true);
-            }
-        }
-        child.pages.change(EVERYWHERE, |page| match page {
-            Page::Released(release) => Page::Released(release.inherited()),
-            Page::PerhapsBack(release) => Page::PerhapsBack(release.inherited()),
-            Page::Zero {
-                class,
-                release: Some(release),
-            } => Page::Zero {
-                class,
-                release: Some(release.inherited()),
-            },
-            page => page,
-        });
-        child
-    }
-
-    /// True where a child gets the pages of a mapping, and not only the mapping. A kernel that joins
-    /// it with a neighbour copies both or none.
-    fn is_copied(&self, run: &Range<u64>, vma: &Vma) -> bool {
-        if vma.mapping.shared {
-            return false;
-        }
-        vma.written || self.is_joined_to_written(run, vma)
-    }
-
-    /// True where the kernel joins it with a neighbour that has an anon_vma, as far as is known.
-    fn is_joined_to_written(&self, run: &Range<u64>, vma: &Vma) -> bool {
-        let next_to = |at: u64| {
-            self.vma_at(at).is_some_and(|beside| {
-                let alike = vma.mapping.flags.may_be_joined_with(beside.mapping.flags);
-                beside.written && !beside.forked && beside.is_private_anon() && alike
-            })
-        };
-        vma.is_private_anon() && (next_to(run.start.wrapping_sub(PAGE)) || next_to(run.end))
-    }
-
-    /// A private page of the mapping around `addr` has been populated.
-    pub fn write_to(&mut self, addr: u64) {
-        if let Some((run, _)) = self.vmas.get(addr) {
-            self.vmas.change(run, |_, vma| {
-                let vma = vma.clone();
-                Some(Vma {
-                    written: true,
-                    ..vma
-                })
-            });
-        }
     }
 
     /// Writes down the pages of `range` that may be populated only because of where they lie.

@@ -7,9 +7,9 @@ use super::super::applied::Applied;
 use super::super::event::{Call, HugeAdvice, ReadAhead, VmFlags};
 use super::super::lazy;
 use super::super::pages::{Page, Release, Source};
-use super::super::space::Vma;
 use super::super::states::Found;
 use super::super::totals::{Basis, Released};
+use super::super::vma::Vma;
 use super::{Mm, count_call};
 
 impl Mm {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::super::applied::page_range;
 use super::super::event::{Call, Mapping, MappingKind, VmFlags, maps_shared};
 use super::super::pages::{Page, Release, Source};
-use super::super::space::{PAGE, Vma};
+use super::super::space::PAGE;
 use super::super::states::Found;
+use super::super::vma::Vma;
 use super::{InFlight, Lifted, Mm, add};
 
 const MAP_TYPE: u32 = 0x0f;
